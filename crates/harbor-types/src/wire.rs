@@ -226,6 +226,32 @@ pub struct BackendView {
     pub protocols: Vec<BackendProtocolView>,
 }
 
+/// `GET /v1/services/{service}/bindings` and `GET /v1/bindings?app=`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BindingList {
+    /// By service and app.
+    pub bindings: Vec<BindingView>,
+}
+
+/// `GET /v1/services/{service}/backends`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BackendList {
+    /// In arrival order.
+    pub backends: Vec<BackendView>,
+}
+
+/// `POST /v1/services/{service}/backends/{instance}/heartbeat`: the answer.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HeartbeatView {
+    /// Time to live from now on; absent when permanent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub ttl: Option<Span>,
+}
+
 /// `GET /v1/ports`: what the range is used for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
