@@ -54,6 +54,8 @@ pub(crate) struct Session {
     pub(crate) backend: Backend,
     /// Whether it has a socket connected to `backend`.
     pub(crate) connected: bool,
+    /// Whether a datagram of it waits to be taken as an output.
+    pub(crate) queued: bool,
     /// Whether a backend ever answered it: such a session is never evicted.
     pub(crate) answered: bool,
     pub(crate) opened: Instant,

@@ -71,6 +71,16 @@ pub enum Output {
     Drop(Refusal),
 }
 
+/// An output that waits to be taken.
+#[derive(Debug)]
+enum Queued {
+    /// Settled.
+    Output(Output),
+    /// To the backend that the session has, or that is primary, *when it is taken*: an output taken before it may report
+    /// a failure that rules a backend out.
+    Send(SessionId, Payload),
+}
+
 /// The sessions of one listener.
 ///
 /// After any `on_*` and `begin_drain`: take [`next_output`](Self::next_output) until it is empty, then look at
@@ -108,7 +118,7 @@ pub struct SessionTable {
     /// One entry a session.
     deadlines: BTreeSet<(Instant, SessionId)>,
     holds: Holds,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<Queued>,
     draining: bool,
 }
 
@@ -139,7 +149,7 @@ impl SessionTable {
     /// A client sent a datagram.
     pub fn on_client_datagram(&mut self, now: Instant, client: ClientAddr, payload: &[u8]) {
         if let Err(refusal) = self.relay_up(now, client, payload) {
-            self.outputs.push_back(Output::Drop(refusal));
+            self.push(Output::Drop(refusal));
         }
         self.sweep();
     }
@@ -156,7 +166,7 @@ impl SessionTable {
         if let Some(hold) = found.hold.take() {
             self.holds.release(now, hold);
         }
-        self.outputs.push_back(Output::ToClient { client: found.client });
+        self.outputs.push_back(Queued::Output(Output::ToClient { client: found.client }));
         let backend = &found.backend;
         // What counts is the trial in the newest snapshot, not the one the session connected under.
         if self.snapshot.udp.iter().any(|entry| entry.on_trial && entry.same_registration(backend)) {
@@ -186,7 +196,7 @@ impl SessionTable {
             if self.mask(&backend) {
                 self.resend(now, session);
             } else {
-                self.outputs.push_back(Output::Drop(Refusal::BackendRefused));
+                self.push(Output::Drop(Refusal::BackendRefused));
             }
         }
         self.sweep();
@@ -203,7 +213,7 @@ impl SessionTable {
     /// No socket could be had for `session`, for want of descriptors, ports or memory: it ends.
     pub fn on_no_socket(&mut self, now: Instant, session: SessionId) {
         if self.session(session).is_some() {
-            self.outputs.push_back(Output::Drop(Refusal::NoSocket));
+            self.push(Output::Drop(Refusal::NoSocket));
             self.close(now, session, CloseReason::NoSocket);
         }
         self.sweep();
@@ -219,7 +229,7 @@ impl SessionTable {
             for session in self.sessions.iter_mut().flatten().filter(|session| session.connected) {
                 if !stays(&session.backend) {
                     session.connected = false;
-                    self.outputs.push_back(Output::Disconnect { session: session.id });
+                    self.outputs.push_back(Queued::Output(Output::Disconnect { session: session.id }));
                 }
             }
         }
@@ -265,7 +275,10 @@ impl SessionTable {
 
     /// What to do next.
     pub fn next_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        Some(match self.outputs.pop_front()? {
+            Queued::Output(output) => output,
+            Queued::Send(session, payload) => self.address(session, payload),
+        })
     }
 
     /// The session's latest datagram, while it may still be resent.
@@ -297,19 +310,22 @@ impl SessionTable {
             Some(id) => *id,
             None => self.open(now, client)?,
         };
-        let primary = self.snapshot.udp.iter().find(|entry| !listed(&self.masked, entry));
+        let available = !self.snapshot.udp.is_empty();
         let Some(session) = session_mut(&mut self.sessions, id) else {
             debug_assert!(false, "a client without its session");
             return Err(Refusal::NoBackend);
         };
         session.active = now;
-        let connect = if session.connected { None } else { Some(adopt(session, primary.ok_or(Refusal::NoBackend)?)) };
+        if !available {
+            return Err(Refusal::NoBackend);
+        }
         session.up.add(payload.len());
         if let Some(hold) = session.hold.take() {
             self.holds.release(now, hold);
         }
         session.hold = self.holds.put(now, payload);
-        self.outputs.push_back(Output::ToBackend { session: id, connect, payload: Payload::InHand });
+        session.queued = true;
+        self.outputs.push_back(Queued::Send(id, Payload::InHand));
         Ok(())
     }
 
@@ -346,6 +362,7 @@ impl SessionTable {
             client,
             backend,
             connected: false,
+            queued: false,
             answered: false,
             opened: now,
             active: now,
@@ -363,7 +380,7 @@ impl SessionTable {
         self.by_client.insert(client, id);
         self.unanswered.insert(id);
         self.deadlines.insert((deadline, id));
-        self.outputs.push_back(Output::Opened { session: id, client: client.addr });
+        self.push(Output::Opened { session: id, client: client.addr });
         Ok(id)
     }
 
@@ -392,7 +409,7 @@ impl SessionTable {
             self.holds.release(now, hold);
         }
         let record = Box::new(session.record(now, self.service, reason));
-        self.outputs.push_back(Output::Close { session: id, record });
+        self.push(Output::Close { session: id, record });
     }
 
     /// Takes `backend` out of use until a newer snapshot, unless no other is left. Tells whether it is out of use.
@@ -408,7 +425,7 @@ impl SessionTable {
         for session in self.sessions.iter_mut().flatten() {
             if session.connected && session.backend.same_registration(backend) {
                 session.connected = false;
-                self.outputs.push_back(Output::Disconnect { session: session.id });
+                self.outputs.push_back(Queued::Output(Output::Disconnect { session: session.id }));
             }
         }
         true
@@ -416,15 +433,37 @@ impl SessionTable {
 
     /// Sends the session's refused datagram to the primary, or drops it: too old, answered, or no other backend.
     fn resend(&mut self, now: Instant, id: SessionId) {
-        let held = self.held(now, id).is_some();
-        let primary = self.snapshot.udp.iter().find(|entry| !listed(&self.masked, entry));
-        let resent = session_mut(&mut self.sessions, id).filter(|session| held && !session.connected).zip(primary);
-        self.outputs.push_back(match resent {
-            Some((session, primary)) => {
-                Output::ToBackend { session: id, connect: Some(adopt(session, primary)), payload: Payload::Held }
+        let held = self.held(now, id).is_some() && !self.snapshot.udp.is_empty();
+        let Some(session) = session_mut(&mut self.sessions, id) else { return };
+        if held && !session.connected {
+            if !session.queued {
+                session.queued = true;
+                self.outputs.push_back(Queued::Send(id, Payload::Held));
             }
-            None => Output::Drop(Refusal::BackendRefused),
-        });
+        } else {
+            self.push(Output::Drop(Refusal::BackendRefused));
+        }
+    }
+
+    /// The output that sends the session's datagram to its backend; a session without one gets the primary.
+    fn address(&mut self, id: SessionId, payload: Payload) -> Output {
+        let primary = self.snapshot.udp.iter().find(|entry| !listed(&self.masked, entry));
+        let Some(session) = session_mut(&mut self.sessions, id) else { return Output::Drop(Refusal::NoSocket) };
+        session.queued = false;
+        if session.connected {
+            return Output::ToBackend { session: id, connect: None, payload };
+        }
+        let Some(primary) = primary else { return Output::Drop(Refusal::NoBackend) };
+        if !session.backend.same_registration(primary) {
+            session.moves += 1;
+            session.backend = primary.clone();
+        }
+        session.connected = true;
+        Output::ToBackend { session: id, connect: Some(primary.addr), payload }
+    }
+
+    fn push(&mut self, output: Output) {
+        self.outputs.push_back(Queued::Output(output));
     }
 
     fn report(&mut self, backend: &Backend, verdict: Verdict) {
@@ -436,7 +475,7 @@ impl SessionTable {
             return;
         }
         self.reported.push((backend.clone(), verdict));
-        self.outputs.push_back(Output::Observed(Observed {
+        self.push(Output::Observed(Observed {
             service: self.service,
             instance: backend.instance.clone(),
             joined: backend.joined,
@@ -454,16 +493,6 @@ impl SessionTable {
         let place = self.sessions.get(usize::try_from(id.index).ok()?)?;
         place.as_ref().filter(|session| session.id == id)
     }
-}
-
-/// Gives the session a backend; the address is to be connected.
-fn adopt(session: &mut Session, primary: &Backend) -> SocketAddr {
-    if !session.backend.same_registration(primary) {
-        session.moves += 1;
-        session.backend = primary.clone();
-    }
-    session.connected = true;
-    primary.addr
 }
 
 fn listed(list: &[Backend], backend: &Backend) -> bool {

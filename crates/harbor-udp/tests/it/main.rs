@@ -1,0 +1,1 @@
+//! The UDP relay over real sockets.
