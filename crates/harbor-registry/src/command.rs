@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use harbor_types::{
     Access, AddressError, AppName, BindingId, InstanceId, KindError, Lifetime, OrgName, Port, PortRanges, Protocol,
-    Protocols, ServiceId, ServiceName, Span, SpaceName,
+    Protocols, ServiceId, ServiceName, SpaceName, Span,
 };
 
 /// Marks a call, so that its [`Effect::Reply`](crate::Effect::Reply) finds the caller. Chosen by the driver, never reused.
