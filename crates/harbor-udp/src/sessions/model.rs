@@ -270,7 +270,7 @@ impl World {
             let Some(output) = self.table.next_output() else { return Ok(()) };
             match output {
                 Output::Opened { session, client } => prop_assert_eq!(self.known[&session].client.addr, client),
-                Output::ToBackend { session, connect, payload } => self.to_backend(session, connect, payload)?,
+                Output::ToBackend { session, connect, payload } => self.send_up(session, connect, payload)?,
                 Output::ToClient { .. } => prop_assert!(false, "an answer from nowhere"),
                 Output::Disconnect { session } => {
                     let left = self.known.get_mut(&session).unwrap().socket.take();
@@ -301,12 +301,7 @@ impl World {
         Err(TestCaseError::fail("the outputs do not end"))
     }
 
-    fn to_backend(
-        &mut self,
-        id: SessionId,
-        connect: Option<SocketAddr>,
-        payload: Payload,
-    ) -> Result<(), TestCaseError> {
+    fn send_up(&mut self, id: SessionId, connect: Option<SocketAddr>, payload: Payload) -> Result<(), TestCaseError> {
         let primary = self.primary();
         let known = self.known.get_mut(&id).unwrap();
         if payload == Payload::Held {
