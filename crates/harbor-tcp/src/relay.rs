@@ -78,9 +78,6 @@ where
     let mut armed = None;
     let mut alarm = pin!(sleep_until(Instant::now()));
     poll_fn(|cx| {
-        if let Poll::Ready(ending) = stop.as_mut().poll(cx) {
-            return Poll::Ready(ending);
-        }
         let steps = match (up.poll(cx, &mut client, &mut backend), down.poll(cx, &mut backend, &mut client)) {
             (Ok(up), Ok(down)) => [(Way::Up, up), (Way::Down, down)],
             (Err(ending), _) | (_, Err(ending)) => return Poll::Ready(ending),
@@ -95,6 +92,10 @@ where
             if let Some(ending) = life.ending(now, limits) {
                 return Poll::Ready(ending);
             }
+        }
+        // Asked after the directions: what a peer sent before it reset is passed on as far as it can be.
+        if let Poll::Ready(ending) = stop.as_mut().poll(cx) {
+            return Poll::Ready(ending);
         }
         poll_alarm(cx, alarm.as_mut(), &mut armed, &life, limits)
     })
