@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 
 use harbor_types::{BackendSnapshot, Generation};
 use quinn_udp::{BATCH_SIZE, RecvMeta};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use crate::buffers;
 use crate::fault::{self, Fault};
-use crate::upstreams::{Ready, Upstreams};
+use crate::upstreams::{Upstreams, watched};
 use crate::{Output, Payload, Refusal, SessionId, SessionTable, Tally, UdpListener, UdpService};
 
 /// Datagrams read from sessions' sockets per look, shared by the sockets that are ready: each gets its turn, and a lone
 /// busy one is read in bulk.
 const READS: usize = 32;
 
-/// Receive errors in a row after which the listener rests.
+/// Receive errors in a row after which the relay rests.
 const ERRORS: u32 = 16;
 
 /// How long it rests: an error that stays must not become a busy loop.
@@ -37,7 +39,7 @@ pub struct ServeReport {
     pub down: Tally,
     /// Datagrams dropped, for any reason.
     pub dropped: u64,
-    /// Receive errors of the listening socket; none of them stopped it.
+    /// Failures to receive that were no datagram's fault; none of them stopped it.
     pub receive_errors: u64,
 }
 
@@ -78,12 +80,13 @@ pub async fn serve(
     applied: watch::Sender<Generation>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<ServeReport, ServeError> {
-    let watch = |source| ServeError::Watch { addr: listener.local_addr(), source };
-    let upstreams = Upstreams::new(&listener).map_err(watch)?;
+    let addr = listener.local_addr();
+    let listener = watched(listener).map_err(|source| ServeError::Watch { addr, source })?;
     let first = snapshots.borrow_and_update().clone();
     let budget = Arc::clone(service.budget());
     let table = SessionTable::new(service.id(), service.limits().clone(), budget, first);
     applied.send_replace(table.generation());
+    let upstreams = Upstreams::default();
     let mut relay = Relay { listener, service, table, upstreams, report: ServeReport::default(), errors: 0 };
 
     let mut ready = Vec::new();
@@ -111,12 +114,12 @@ pub async fn serve(
                 relay.table.on_deadline(now());
                 relay.carry_out(now(), &[]);
             }
-            looked = relay.upstreams.wait(&mut ready) => {
-                if looked.is_err() {
-                    relay.report.receive_errors += 1;
-                    tokio::time::sleep(REST).await;
+            awake = relay.wait(&mut ready) => {
+                match awake {
+                    Ok(Awake::Listener) => relay.read_listener(now()),
+                    Ok(Awake::Sessions) => relay.read_sessions(now(), &ready),
+                    Err(_) => relay.receive_failed(),
                 }
-                relay.read(now(), &ready);
                 if relay.errors >= ERRORS {
                     relay.errors = 0;
                     tokio::time::sleep(REST).await;
@@ -135,8 +138,14 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// What there is to read.
+enum Awake {
+    Listener,
+    Sessions,
+}
+
 struct Relay {
-    listener: UdpListener,
+    listener: AsyncFd<UdpListener>,
     service: Arc<UdpService>,
     table: SessionTable,
     upstreams: Upstreams,
@@ -146,31 +155,33 @@ struct Relay {
 }
 
 impl Relay {
-    fn read(&mut self, now: Instant, ready: &[Ready]) {
+    /// Neither side goes first: a flood of clients must not keep the backends' answers waiting.
+    async fn wait(&self, ready: &mut Vec<SessionId>) -> io::Result<Awake> {
+        tokio::select! {
+            readable = self.listener.readable() => readable.map(|_| Awake::Listener),
+            found = self.upstreams.wait(ready) => found.map(|()| Awake::Sessions),
+        }
+    }
+
+    fn read_sessions(&mut self, now: Instant, ready: &[SessionId]) {
         let turn = (READS / ready.len().max(1)).max(1);
-        for ready in ready {
-            match ready {
-                Ready::Listener => self.read_listener(now),
-                Ready::Session(session) => self.read_session(now, *session, turn),
-            }
+        for session in ready {
+            self.read_session(now, *session, turn);
         }
     }
 
     fn read_listener(&mut self, now: Instant) {
         buffers::with(|buffers| {
             let mut metas = [RecvMeta::default(); BATCH_SIZE];
-            let filled = match self.listener.receive(buffers, &mut metas) {
+            let receive = |listener: &UdpListener| listener.receive(buffers, &mut metas);
+            let filled = match self.listener.try_io(Interest::READABLE, receive) {
                 Ok(filled) => filled,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    self.errors += 1;
-                    self.report.receive_errors += 1;
-                    return;
-                }
+                Err(_) => return self.receive_failed(),
             };
             self.errors = 0;
             for (buffer, meta) in buffers.iter().zip(&metas).take(filled) {
-                let client = self.listener.client(meta);
+                let client = self.listener.get_ref().client(meta);
                 let Some(bytes) = buffer.get(..meta.len) else {
                     self.dropped(Refusal::Truncated);
                     continue;
@@ -210,7 +221,7 @@ impl Relay {
                 Output::ToBackend { session, connect, payload } => {
                     self.send_up(now, session, connect, payload, hand);
                 }
-                Output::ToClient { client } => match self.listener.reply(client, hand) {
+                Output::ToClient { client } => match self.listener.get_ref().reply(client, hand) {
                     Ok(()) => {
                         self.report.down.add(hand.len());
                         self.service.traffic().add_down(one(hand));
@@ -270,6 +281,11 @@ impl Relay {
             Fault::Backend(failure) => self.table.on_backend_error(now, session, failure),
             Fault::Local(refusal) => self.dropped(refusal),
         }
+    }
+
+    fn receive_failed(&mut self) {
+        self.errors += 1;
+        self.report.receive_errors += 1;
     }
 
     fn dropped(&mut self, refusal: Refusal) {

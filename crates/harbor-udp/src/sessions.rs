@@ -95,6 +95,20 @@ enum Queued {
 /// * The client's latest datagram is held while nothing came back since, for a second at most and within a fixed room
 ///   for the whole table. The kernel reports a refusal on a *later* call than the refused send, so what is resent is the
 ///   latest datagram; earlier ones in flight are lost.
+///
+/// ```
+/// # use std::{net::SocketAddr, sync::Arc, time::Instant};
+/// # use harbor_types::*;
+/// # use harbor_udp::*;
+/// let (limits, node) = (Limits::default(), Arc::new(Budget::new(1_000)));
+/// let budget = Arc::new(ServiceBudget::new(&limits, node));
+/// let nobody = BackendSnapshot::empty(Generation(1));
+/// let mut table = SessionTable::new(ServiceId::from_u128(1), limits, budget, nobody);
+/// let client = ClientAddr { addr: SocketAddr::from(([192, 0, 2, 1], 5353)), local: None };
+/// table.on_client_datagram(Instant::now(), client, b"anybody?");
+/// assert_eq!(table.next_output(), Some(Output::Drop(Refusal::NoBackend)));
+/// assert_eq!(table.next_output(), None);
+/// ```
 #[derive(Debug)]
 pub struct SessionTable {
     service: ServiceId,
