@@ -1,0 +1,74 @@
+//! `check`: what `serve` would do with a configuration, in words. Binds nothing, changes nothing.
+
+use std::fmt::Write;
+
+use harbor_types::{NameHint, Record};
+
+use crate::config::NodeConfig;
+use crate::error::NodeError;
+use crate::node::open_state;
+use crate::system;
+
+/// What `serve` would do, a line each; warnings begin with `warning:`.
+///
+/// # Errors
+/// What would keep the node from starting, as far as that shows without binding anything.
+pub fn check(config: &NodeConfig, warnings: &[String]) -> Result<String, NodeError> {
+    config.token.load()?;
+    let mut text = String::new();
+    let ports: usize = config.port_range.iter().count();
+    let mut line = |words: String| {
+        // Writing into a String does not fail.
+        let _ = writeln!(text, "{words}");
+    };
+    line(format!("node      {}", config.node_id));
+    line(format!("ports     {} ({ports})", config.port_range));
+    line(format!("internal  services listen on {}", config.host));
+    match &config.public {
+        Some(public) => {
+            let listen: Vec<String> = public.listen.iter().map(ToString::to_string).collect();
+            let name = public.ext_hostname.as_ref().map_or_else(|| public.ext_host.to_string(), ToString::to_string);
+            line(format!(
+                "public    services listen on {}, reached as {name} ({})",
+                listen.join(", "),
+                public.ext_host
+            ));
+        }
+        None => line("public    no access: there is no [public] block".into()),
+    }
+    line(format!("api       http://{}", config.api));
+    let file = config.state_file();
+    match open_state(&file)? {
+        None => line(format!("state     {} does not exist yet; serve starts empty", file.display())),
+        Some(state) => {
+            let services: Vec<_> = state
+                .records
+                .iter()
+                .filter_map(|stored| match &stored.record {
+                    Record::Service(service) => Some(service),
+                    _ => None,
+                })
+                .collect();
+            line(format!("state     {} at revision {}, {} services", file.display(), state.revision, services.len()));
+            for service in services {
+                line(format!(
+                    "service   {} {} {} in {}/{}",
+                    service.port, service.kind, service.name, service.org, service.space
+                ));
+                for hint in NameHint::of(&service.name) {
+                    line(format!("hint      {}: {hint}", service.name));
+                }
+                if !config.port_range.contains(service.port) {
+                    line(format!(
+                        "hint      {}: its port {} is outside port_range; it stays there",
+                        service.name, service.port
+                    ));
+                }
+            }
+        }
+    }
+    for warning in warnings.iter().cloned().chain(system::ephemeral_warning(&config.port_range)) {
+        line(format!("warning:  {warning}"));
+    }
+    Ok(text)
+}

@@ -1,0 +1,167 @@
+//! The driver: the one task that owns registry, store and listeners. Carries out effects and returns their outcomes.
+//!
+//! A loop without policy: what to do is the registry's decision, how to do it the data plane's and the store thread's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use harbor_registry::{Answer, CallId, Effect, Outcome, Refusal, Registry};
+use harbor_types::{CommitOutcome, Loaded};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::dataplane::DataPlane;
+use crate::handle::{MAX_REQUESTS, Phase, Request, Status};
+use crate::observations::Observations;
+use crate::store_thread::StoreThread;
+
+/// Calls in flight, beyond which requests wait in their channel until it is full and callers hear that we are busy.
+const MAX_IN_FLIGHT: usize = MAX_REQUESTS;
+/// How long calls in flight may take to finish once the node stops.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
+pub(crate) struct Driver {
+    registry: Registry,
+    store: StoreThread,
+    dataplane: DataPlane,
+    requests: mpsc::Receiver<Request>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+    observations: Arc<Observations>,
+    status: watch::Sender<Status>,
+    callers: HashMap<CallId, oneshot::Sender<Result<Answer, Refusal>>>,
+    latest_call: u64,
+}
+
+/// What connects a driver with the rest of the node.
+pub(crate) struct Wiring {
+    pub(crate) requests: mpsc::Receiver<Request>,
+    /// One for each effect in flight; the registry bounds those, so the channel needs no bound of its own.
+    pub(crate) outcomes: mpsc::UnboundedReceiver<Outcome>,
+    pub(crate) observations: Arc<Observations>,
+    pub(crate) status: watch::Sender<Status>,
+}
+
+impl Driver {
+    /// A driver whose registry holds what the store had: every restored listener was tried once when this returns.
+    pub(crate) fn start(
+        mut registry: Registry,
+        loaded: Loaded,
+        store: StoreThread,
+        dataplane: DataPlane,
+        wiring: Wiring,
+    ) -> Self {
+        registry.load(clock::now(), loaded);
+        let Wiring { requests, outcomes, observations, status } = wiring;
+        let callers = HashMap::new();
+        let mut driver =
+            Self { registry, store, dataplane, requests, outcomes, observations, status, callers, latest_call: 0 };
+        driver.settle();
+        driver
+    }
+
+    /// Runs until `stop`, and then until the calls in flight are answered or [`LAST_CALLS`] is over.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            self.step(&stop).await;
+        }
+        let last = CancellationToken::new();
+        let _ = tokio::time::timeout(LAST_CALLS, async {
+            while !self.registry.is_idle() {
+                self.step(&last).await;
+            }
+        })
+        .await;
+        self.status.send_modify(|status| status.phase = Phase::Stopped);
+        let Self { store, dataplane, .. } = self;
+        let ended = tokio::task::spawn_blocking(move || {
+            store.finish();
+            dataplane.finish();
+        });
+        if ended.await.is_err() {
+            tracing::error!("the node's threads did not end cleanly");
+        }
+    }
+
+    async fn step(&mut self, stop: &CancellationToken) {
+        let deadline = self.registry.next_deadline();
+        tokio::select! {
+            Some(outcome) = self.outcomes.recv() => {
+                self.registry.outcome(clock::now(), outcome);
+                while let Ok(outcome) = self.outcomes.try_recv() {
+                    self.registry.outcome(clock::now(), outcome);
+                }
+            }
+            Some(request) = self.requests.recv(), if self.callers.len() < MAX_IN_FLIGHT => self.request(request),
+            observed = self.observations.next() => {
+                self.registry.outcome(clock::now(), Outcome::Observed(observed));
+            }
+            () = async { tokio::time::sleep_until(deadline.unwrap_or_else(|| clock::now().mono).into()).await },
+                if deadline.is_some() => self.registry.on_deadline(clock::now()),
+            () = stop.cancelled() => {}
+        }
+        self.settle();
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Command(command, reply) => {
+                self.latest_call += 1;
+                let call = CallId(self.latest_call);
+                self.callers.insert(call, reply);
+                self.registry.command(clock::now(), call, command);
+            }
+            Request::Read(look) => look(&self.registry, clock::now()),
+            Request::BeginDrain => self.registry.begin_drain(clock::now()),
+            Request::CloseListeners(done) => self.dataplane.close_all(done),
+        }
+    }
+
+    /// Carries out every effect, also those that the outcomes of the first ones lead to, and publishes the levels.
+    fn settle(&mut self) {
+        while let Some(effect) = self.registry.next_effect() {
+            self.dispatch(effect);
+        }
+        let (ready, draining) = (self.registry.is_ready(), self.registry.is_draining());
+        let phase = match (draining, ready) {
+            (true, _) => Phase::Draining,
+            (false, true) => Phase::Ready,
+            (false, false) => Phase::Starting,
+        };
+        let status = Status { phase, counts: self.registry.counts() };
+        self.status.send_if_modified(|old| std::mem::replace(old, status) != status);
+    }
+
+    fn dispatch(&mut self, effect: Effect) {
+        match effect {
+            Effect::Bind(order) => {
+                let (service, port) = (order.service, order.port);
+                let result = self.dataplane.bind(order);
+                self.registry.outcome(clock::now(), Outcome::Bound { service, port, result });
+            }
+            Effect::Release { service } => self.dataplane.release(service),
+            Effect::Publish { service, snapshot } => self.dataplane.publish(service, snapshot),
+            Effect::Retire { service } => self.dataplane.retire(service),
+            Effect::Commit(commit) => {
+                let token = commit.token;
+                if !self.store.commit(commit) {
+                    let outcome = CommitOutcome::Unknown("the store thread is gone".into());
+                    self.registry.outcome(clock::now(), Outcome::Committed { token, outcome });
+                }
+            }
+            Effect::ReadChanges { since } => {
+                if !self.store.read(since) {
+                    let result = Err("the store thread is gone".into());
+                    self.registry.outcome(clock::now(), Outcome::Changes { result });
+                }
+            }
+            Effect::Reply { call, answer } => {
+                if let Some(caller) = self.callers.remove(&call) {
+                    // A caller that went away reads the outcome later, or never.
+                    let _ = caller.send(answer);
+                }
+            }
+        }
+    }
+}

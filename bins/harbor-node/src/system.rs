@@ -1,0 +1,64 @@
+//! What the operating system allows: file descriptors, and the range it takes ports from for outgoing connections.
+
+use harbor_types::{Port, PortRange, PortRanges};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Where Linux keeps its ephemeral range.
+const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// Ports Linux never takes from it.
+const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+/// Assumed where a limit cannot be read.
+const FEW_FILES: u64 = 1_024;
+
+/// Raises the soft limit of open files to the hard one; the number of files that may be open afterwards.
+pub fn raise_file_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // A failure leaves the old limit, which is what gets reported.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(FEW_FILES)
+}
+
+/// A warning when `ranges` meets the ports the system hands to outgoing connections, with its cure.
+#[must_use]
+pub fn ephemeral_warning(ranges: &PortRanges) -> Option<String> {
+    let ephemeral = std::fs::read_to_string(EPHEMERAL).ok()?;
+    let reserved = std::fs::read_to_string(RESERVED).unwrap_or_default();
+    overlap(ranges, &ephemeral, &reserved)
+}
+
+fn overlap(ranges: &PortRanges, ephemeral: &str, reserved: &str) -> Option<String> {
+    let mut numbers = ephemeral.split_whitespace().filter_map(|word| word.parse::<Port>().ok());
+    let ephemeral = PortRange::new(numbers.next()?, numbers.next()?).ok()?;
+    let reserved = reserved.trim().parse::<PortRanges>().ok();
+    let met = ranges.iter().find(|port| {
+        ephemeral.contains(*port) && !reserved.as_ref().is_some_and(|reserved| reserved.contains(*port))
+    })?;
+    Some(format!(
+        "port_range {ranges} meets the range that outgoing connections take their ports from ({ephemeral}, for example \
+         at {met}), so single ports may be in use now and then; keep them apart with: \
+         sysctl -w net.ipv4.ip_local_reserved_ports={ranges}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_that_meets_the_ephemeral_one_is_warned_about() {
+        for (ranges, reserved, warned) in [
+            ("20000-29999", "", false),
+            ("30000-33000", "", true),
+            ("33000", "", true),
+            ("30000-33000", "32768-33000\n", false),
+            ("30000-33000", "32768-32999\n", true),
+            ("20000-20010,60999", "", true),
+            ("61000-65535", "", false),
+        ] {
+            let warning = overlap(&ranges.parse().unwrap(), "32768\t60999\n", reserved);
+            assert_eq!(warning.is_some(), warned, "{ranges} {reserved:?}");
+            assert!(warning.is_none_or(|text| text.contains(&format!("ip_local_reserved_ports={ranges}"))));
+        }
+        assert_eq!(overlap(&"1024".parse().unwrap(), "nonsense", ""), None);
+    }
+}
