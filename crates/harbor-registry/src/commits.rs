@@ -37,6 +37,8 @@ pub(crate) enum Resolution {
 struct Pending {
     owner: Owner,
     writes: Vec<Write>,
+    /// Latest revision that was folded when it was asked for.
+    issued: Revision,
     /// The store's words, once it has answered that it does not know.
     unknown: Option<String>,
 }
@@ -97,7 +99,8 @@ impl Commits {
 impl Registry {
     pub(crate) fn commit(&mut self, owner: Owner, expectations: Vec<Expectation>, writes: Vec<Write>) {
         let token = self.commits.next_token();
-        self.commits.pending.insert(token, Pending { owner, writes: writes.clone(), unknown: None });
+        let issued = self.state.revision;
+        self.commits.pending.insert(token, Pending { owner, writes: writes.clone(), issued, unknown: None });
         self.effects.push_back(Effect::Commit(Commit { token, expectations, writes }));
     }
 
@@ -160,19 +163,23 @@ impl Registry {
         }
     }
 
-    /// Decides about the commits that a read was to tell of. `known`: the tokens that came with a whole state.
+    /// Decides about the commits that a read tells of. `known`: the tokens that came with a whole state.
     fn resolve_read(&mut self, now: Now, reading: &Reading, known: Option<&BTreeSet<CommitToken>>) {
         let ahead: BTreeSet<CommitToken> = self.commits.ahead.values().copied().collect();
-        let told = reading.covers.iter().chain(known.into_iter().flatten()).copied();
-        for token in told.collect::<BTreeSet<_>>() {
-            let Some(pending) = self.commits.pending.get(&token) else { continue };
-            if ahead.contains(&token) {
-                continue;
+        let mut decided = Vec::new();
+        for (token, pending) in self.commits.pending.iter().filter(|(token, _)| !ahead.contains(token)) {
+            // A store that no longer keeps the token still shows the state that it has led to; what a whole state brought
+            // is folded, so no later read will tell of it again.
+            let shown =
+                |known: &BTreeSet<_>| known.contains(token) || self.state.shows(&pending.writes, pending.issued);
+            if known.is_some_and(shown) {
+                decided.push((*token, Resolution::Committed));
+            } else if reading.covers.contains(token) {
+                decided.push((*token, Resolution::Failed(pending.unknown.clone().unwrap_or_default())));
             }
-            // A store that no longer keeps the token still shows the state that it would have led to.
-            let committed = known.is_some_and(|known| known.contains(&token) || self.state.shows(&pending.writes));
-            let reason = pending.unknown.clone().unwrap_or_default();
-            self.resolve(now, token, if committed { Resolution::Committed } else { Resolution::Failed(reason) });
+        }
+        for (token, resolution) in decided {
+            self.resolve(now, token, resolution);
         }
     }
 

@@ -171,8 +171,8 @@ impl State {
         deltas
     }
 
-    /// Whether the state is as it would be after these writes.
-    pub(crate) fn shows(&self, writes: &[Write]) -> bool {
+    /// Whether the state is as it would be after these writes, if they were committed later than `issued`.
+    pub(crate) fn shows(&self, writes: &[Write], issued: Revision) -> bool {
         let last = |key: &RecordKey| {
             writes.iter().rev().find_map(|write| match write {
                 Write::Put(record) if record.key() == *key => Some(Some(record)),
@@ -184,7 +184,8 @@ impl State {
             Write::Put(record) => record.key(),
             Write::Delete(key) => key.clone(),
         };
-        writes.iter().map(key_of).all(|key| last(&key).flatten() == self.record(&key).as_ref())
+        let later = |key: &RecordKey| self.revision_of(key).is_none_or(|revision| revision > issued);
+        writes.iter().map(key_of).all(|key| last(&key).flatten() == self.record(&key).as_ref() && later(&key))
     }
 
     fn keys(&self) -> Vec<RecordKey> {

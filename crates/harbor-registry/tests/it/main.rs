@@ -1,0 +1,15 @@
+//! The registry from outside: behaviour by example in a world driven by hand, and random histories in a simulator.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, outside of test functions")]
+
+mod deletions;
+mod health;
+mod instances;
+mod model;
+mod orders;
+mod outages;
+mod restarts;
+mod scale;
+mod sim;
+mod store;
+mod world;
