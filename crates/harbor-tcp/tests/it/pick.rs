@@ -133,15 +133,50 @@ async fn an_older_snapshot_changes_nothing() {
     assert_eq!(pool.snapshot().tcp[0].addr, addr(6));
 }
 
+/// Publishes another snapshot as soon as the first try has failed.
+struct Republish {
+    pool: std::sync::OnceLock<std::sync::Weak<harbor_tcp::Pool>>,
+    next: BackendSnapshot,
+}
+
+impl harbor_tcp::Observer for Republish {
+    fn observed(&self, observed: harbor_types::Observed) {
+        assert_eq!((observed.service, observed.generation), (SERVICE, Generation(1)));
+        self.pool.get().unwrap().upgrade().unwrap().publish(self.next.clone());
+    }
+}
+
+#[tokio::test]
+async fn each_try_picks_from_the_newest_snapshot() {
+    let (servers, addrs) = greeters(2).await;
+    let refuser = Refuser::bind();
+    let observer = std::sync::Arc::new(Republish { pool: std::sync::OnceLock::new(), next: snapshot(2, [addrs[1]]) });
+    let pool = std::sync::Arc::new(harbor_tcp::Pool::new(SERVICE, Limits::default(), observer.clone()));
+    observer.pool.set(std::sync::Arc::downgrade(&pool)).unwrap();
+    pool.publish(snapshot(1, [refuser.addr(), addrs[0]]));
+    let (mut client, stream, peer) = accepted().await;
+    let task = tokio::spawn(async move { harbor_tcp::forward(stream, peer, &pool, std::future::pending()).await });
+    assert_eq!(line(&mut client).await, "i1");
+    assert_eq!(servers[0].accepted(), 0);
+    drop(client);
+    assert_eq!(bounded("the end", task).await.unwrap().tries, 2);
+}
+
+/// A client's side and ours of a new connection.
+async fn accepted() -> (tokio::net::TcpStream, tokio::net::TcpStream, SocketAddr) {
+    let front = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = tokio::net::TcpStream::connect(front.local_addr().unwrap()).await.unwrap();
+    let (stream, peer) = front.accept().await.unwrap();
+    (client, stream, peer)
+}
+
 #[tokio::test]
 async fn an_address_outside_the_allowed_networks_is_never_dialled() {
     let (servers, addrs) = greeters(1).await;
     let log = std::sync::Arc::new(Log::default());
     let pool = harbor_tcp::Pool::new(SERVICE, Limits::default(), log).within(BackendNetworks::private());
     pool.publish(snapshot(1, addrs));
-    let front = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let _client = tokio::net::TcpStream::connect(front.local_addr().unwrap()).await.unwrap();
-    let (stream, peer) = front.accept().await.unwrap();
+    let (_client, stream, peer) = accepted().await;
     let record = bounded("the end", harbor_tcp::forward(stream, peer, &pool, std::future::pending())).await;
     assert_eq!((record.reason, record.tries), (CloseReason::NoBackend, 0));
     assert_eq!(servers[0].accepted(), 0);

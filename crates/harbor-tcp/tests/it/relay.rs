@@ -180,3 +180,22 @@ async fn any_stream_can_be_relayed() {
     assert_eq!((meter.bytes(Way::Up), meter.bytes(Way::Down)), (10_000, 9_000));
     assert_eq!(held.load(Ordering::Relaxed), 0);
 }
+
+/// A source that never ends and a sink that takes everything: one wake moves a burst, then others get their turn.
+#[tokio::test]
+async fn one_wake_moves_no_more_than_a_burst() {
+    let held = AtomicU64::new(0);
+    let meter = Meter::new(&held);
+    let endless = || tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
+    let limits = Limits::default();
+    let mut never = std::pin::pin!(std::future::pending());
+    let mut relaying = std::pin::pin!(relay(endless(), endless(), never.as_mut(), &limits, &meter));
+    for wake in 1..=3 {
+        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(relaying.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+        for way in [Way::Up, Way::Down] {
+            assert_eq!(meter.bytes(way), wake * 256 * 1024, "{way:?} after {wake} wakes");
+        }
+        tokio::task::yield_now().await;
+    }
+}

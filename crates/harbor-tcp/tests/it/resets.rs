@@ -75,7 +75,7 @@ async fn a_backend_that_closes_with_unread_input_resets_the_client() {
 }
 
 #[tokio::test]
-async fn a_reset_shows_while_that_side_has_ended_its_own_direction() {
+async fn a_reset_by_a_client_that_half_closed_shows_while_nothing_flows() {
     let (rig, _server, mut client, mut backend) = pair().await;
     client.shutdown().await.unwrap();
     assert_eq!(bounded("the half-close", backend.read(&mut [0; 8])).await.unwrap(), 0);
@@ -84,6 +84,17 @@ async fn a_reset_shows_while_that_side_has_ended_its_own_direction() {
     assert_reset_by(&rig, Side::Downstream).await;
     bounded("the reset at the backend", backend.ready(tokio::io::Interest::ERROR)).await.unwrap();
     assert!(backend.take_error().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_reset_by_a_backend_that_half_closed_shows_while_nothing_flows() {
+    let (rig, _server, mut client, mut backend) = pair().await;
+    backend.shutdown().await.unwrap();
+    assert_eq!(bounded("the half-close", client.read(&mut [0; 8])).await.unwrap(), 0);
+    reset(backend);
+    assert_reset_by(&rig, Side::Upstream).await;
+    bounded("the reset at the client", client.ready(tokio::io::Interest::ERROR)).await.unwrap();
+    assert!(client.take_error().unwrap().is_some());
 }
 
 #[tokio::test]
