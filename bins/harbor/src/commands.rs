@@ -56,7 +56,13 @@ pub(crate) async fn run<O: Write, E: Write>(
         }
         Command::BindService(cli::Binding { service, app }) => {
             let answer = client.bind_service(&service, &app).await.map_err(failure)?;
-            output.result(&answer.json, || format!("bound {service} to {app}"))
+            output.result(&answer.json, || {
+                if answer.created {
+                    format!("bound {service} to {app}")
+                } else {
+                    format!("{service} is bound to {app} already")
+                }
+            })
         }
         Command::UnbindService(cli::Binding { service, app }) => {
             let answer = client.unbind_service(&service, &app).await.map_err(failure)?;

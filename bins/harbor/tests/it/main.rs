@@ -11,6 +11,7 @@ mod apply;
 mod commands;
 mod connection;
 mod document;
+mod end_to_end;
 mod environment;
 mod failures;
 mod node;
