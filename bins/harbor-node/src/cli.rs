@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Override, SETTINGS};
-use crate::dev::{DevArgs, GREETER};
+use crate::dev::{DevArgs, GREETER, START, StartArgs};
 
 /// Harbor's gateway node: holds ports for services and relays what arrives there to application instances.
 #[derive(Debug, Parser)]
@@ -31,6 +31,9 @@ pub enum Command {
     /// The built-in app of `dev`.
     #[command(name = GREETER, hide = true)]
     DevGreeter,
+    /// The last step before an instance of `dev` starts.
+    #[command(name = START, hide = true)]
+    DevStart(StartArgs),
 }
 
 /// Where settings come from: a file, over it the `HARBOR_*` variables, over both these flags.

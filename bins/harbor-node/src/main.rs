@@ -34,6 +34,7 @@ fn run(command: Command) -> Result<u8, Error> {
             runtime()?.block_on(harbor_node::serve(config, &settings, &vars, Some(log)))?;
         }
         Command::Dev(args) => return runtime()?.block_on(harbor_node::dev::run(args, &vars)),
+        Command::DevStart(args) => return Ok(harbor_node::dev::start(&args)),
         Command::DevGreeter => runtime()?.block_on(harbor_node::dev::greet(&vars))?,
     }
     Ok(0)

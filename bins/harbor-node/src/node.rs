@@ -48,8 +48,9 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; its [`exit_code`](NodeError::exit_code) tells programs what kind it is.
     pub async fn bind(config: NodeConfig) -> Result<Self, NodeError> {
-        let path = open_dir(&config)?;
-        let store = RedbStore::open(path)?;
+        // Whatever can be wrong with the configuration comes before anything is made.
+        config.token.load()?;
+        let store = RedbStore::open(open_dir(&config)?)?;
         Self::bind_with(config, Box::new(store)).await
     }
 
