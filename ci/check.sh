@@ -7,9 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/target/ci-tools/bin:$PATH:/usr/sbin"
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 
-# Here a missing tool is a failure, not a skipped test, and the soak tests run at full length.
+# Here a missing tool is a failure, not a skipped test.
 export HARBOR_REQUIRE_TOOLS=1
-export HARBOR_KILL9_ROUNDS=${HARBOR_KILL9_ROUNDS:-200}
 
 fmt() { cargo fmt --all --check; }
 

@@ -28,10 +28,3 @@ pub fn tool(name: &str) -> Option<PathBuf> {
     }
     found
 }
-
-/// A number from the environment, for the length of soak tests: `name`, or `default` where it is not set or no number.
-#[must_use]
-#[expect(clippy::disallowed_methods, reason = "whoever runs a soak test says how long")]
-pub fn number(name: &str, default: usize) -> usize {
-    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
