@@ -1,6 +1,7 @@
 //! What must hold after every call. Checked in debug builds: all of it while there is little, the counts always.
 
 use harbor_alloc::PortUse;
+use harbor_types::Port;
 
 use crate::Registry;
 use crate::calls::{Stage, Task};
@@ -50,7 +51,9 @@ impl Registry {
                 return Err(format!("port {} of service {id} is {used:?}", service.record.port));
             }
         }
-        for port in self.state.rests.keys().filter(|port| !self.state.ports.contains_key(port)) {
+        // An order in flight may hold a port that another node has released meanwhile; its commit will fail.
+        let claimed = |port: &&Port| self.state.ports.contains_key(port) || self.reserved.ports.contains_key(port);
+        for port in self.state.rests.keys().filter(|port| !claimed(port)) {
             let used = self.ports.state_of(*port);
             if !matches!(used, Some(PortUse::Resting { .. })) {
                 return Err(format!("port {port} rests on record and is {used:?}"));

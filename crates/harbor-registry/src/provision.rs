@@ -190,9 +190,16 @@ impl Registry {
         let Some(order) = self.provisioning(id) else { return };
         let record = order.record.clone();
         match resolution {
-            Resolution::Committed => {
+            Resolution::Committed if self.state.service(id) == Some(&record) => {
                 self.release_reservations(now, id);
                 self.await_publish(id);
+            }
+            Resolution::Committed => {
+                // Another node has deleted it before its outcome arrived here.
+                self.release_sockets(id);
+                self.release_reservations(now, id);
+                self.complete(id, Err(Refusal::UnknownService { service: id }));
+                self.ensure_bound(id);
             }
             Resolution::Failed(reason) => self.refuse_order(now, id, &Refusal::StoreFailed { reason }),
             Resolution::Conflict(Conflict::Taken(UniqueKey::Port(port))) if port == record.port => {

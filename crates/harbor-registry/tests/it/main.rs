@@ -1,6 +1,11 @@
 //! The registry from outside: behaviour by example in a world driven by hand, and random histories in a simulator.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, outside of test functions")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, outside of test functions"
+)]
 
 mod deletions;
 mod health;

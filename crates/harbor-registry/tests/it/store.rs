@@ -1,10 +1,10 @@
 //! A committed store in memory: just what a commit means, written without a look at the real ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use harbor_types::{
-    Change, Changes, Commit, CommitOutcome, CommitToken, Conflict, Expectation, Loaded, Port, QuarantineRecord, Record,
-    RecordKey, Revision, ServiceId, ServiceRecord, Stored, UniqueKey, Write,
+    Change, Changes, Commit, CommitOutcome, CommitToken, Conflict, Expectation, InstanceId, Loaded, Port,
+    QuarantineRecord, Record, RecordKey, Revision, ServiceId, ServiceRecord, Stored, UniqueKey, Write,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -43,6 +43,14 @@ impl FakeStore {
             Record::Quarantine(rest) => Some(rest),
             _ => None,
         })
+    }
+
+    pub(crate) fn instances(&self, service: ServiceId) -> BTreeSet<InstanceId> {
+        let keys = self.records.keys().filter_map(|key| match key {
+            RecordKey::Backend(of, instance) if *of == service => Some(instance.clone()),
+            _ => None,
+        });
+        keys.collect()
     }
 
     pub(crate) fn owner(&self, key: &UniqueKey) -> Option<RecordKey> {
