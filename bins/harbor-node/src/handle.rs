@@ -31,12 +31,15 @@ pub struct Status {
     pub counts: Counts,
 }
 
+/// A look at the registry, between two of its steps.
+type Look = Box<dyn FnOnce(&Registry, Now) + Send>;
+
 /// What the driver is asked.
 pub(crate) enum Request {
     /// Carry out a command.
     Command(Command, oneshot::Sender<Result<Answer, Refusal>>),
     /// Look at the registry.
-    Read(Box<dyn FnOnce(&Registry, Now) + Send>),
+    Read(Look),
     /// Take no orders any more.
     BeginDrain,
     /// Stop accepting everywhere, let connections finish; tell how many had to be cut.

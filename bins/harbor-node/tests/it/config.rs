@@ -108,7 +108,8 @@ fn a_node_can_be_configured_without_a_file() {
 
 #[test]
 fn a_wrong_override_is_named() {
-    let rows: [(&[(&str, &str)], &[Override], &str); 6] = [
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a [Override], &'a str);
+    let rows: [Row<'_>; 6] = [
         (&[("HARBOR_TTL", "30")], &[], "HARBOR_TTL: \"30\" is not a length of time"),
         (&[("HARBOR_THREADS", "many")], &[], "HARBOR_THREADS: \"many\" is not a whole number"),
         (&[("HARBOR_API_INSECURE", "yes")], &[], "HARBOR_API_INSECURE: \"yes\" is neither true nor false"),
