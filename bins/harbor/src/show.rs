@@ -3,7 +3,7 @@
 use harbor_types::wire::{
     BackendHealth, BackendView, EventKind, EventList, PortState, PortsView, ServiceState, ServiceView,
 };
-use harbor_types::{Access, OrgName, Protocol, Protocols, SpaceName};
+use harbor_types::{Access, OrgName, Protocol, Protocols, SpaceName, Span};
 use serde::Serialize;
 
 use crate::output::{clean, columns};
@@ -88,7 +88,10 @@ fn backends(view: &ServiceView) -> String {
                 backend.addr.to_string(),
                 health(backend, Protocol::Tcp),
                 health(backend, Protocol::Udp),
-                backend.expires_in.map_or_else(|| "never".into(), |span| span.to_string()),
+                // Whole seconds: what a person reads, not what a program compares.
+                backend
+                    .expires_in
+                    .map_or_else(|| "never".into(), |left| Span::secs(left.as_millis().div_ceil(1_000)).to_string()),
             ]
         })
         .collect();

@@ -113,7 +113,11 @@ impl From<Refusal> for Failure {
                 (INVALID, "public_not_allowed", "leave out public, or have the operator add a [public] block")
             }
             Refusal::UnknownService { .. } => (NOT_FOUND, "service_not_found", "list services with GET /v1/services"),
-            Refusal::StillBound { .. } => (CONFLICT, "still_bound", "unbind it first, or delete it with ?force=true"),
+            Refusal::StillBound { .. } => (
+                CONFLICT,
+                "still_bound",
+                "unbind it first, or force the deletion (force=true, --force), which ends its bindings too",
+            ),
             Refusal::UnknownBinding { .. } => (NOT_FOUND, "binding_not_found", "list bindings with GET /v1/bindings"),
             Refusal::SameVariable { .. } => {
                 (CONFLICT, "same_variable", "bind only one of them to the app, or rename one")

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use harbor_types::{Credentials, Port, Protocols, ServiceKind, ServiceName, wire::ServiceView};
+use harbor_types::{Credentials, Port, Protocols, wire::ServiceView};
 use tokio::time::{interval, timeout};
 
 use super::instance::{Listen, Plan};
@@ -37,18 +37,23 @@ pub(super) async fn plan(
     let (program, arguments) = command(args)?;
     let mut plans = Vec::new();
     let mut shown: Vec<Shown> = ordered.iter().map(shown).collect();
+    let mut lists = Vec::new();
     for index in 0..args.instances {
         let mut listens = Vec::new();
-        let mut services: Vec<(ServiceName, Credentials)> = Vec::new();
         for (Ordered { view, .. }, shown) in ordered.iter().zip(&mut shown) {
-            let kind = ServiceKind { protocols: view.protocol, https: view.https };
             let port =
-                if index == 0 { own_port(view).await? } else { next_free(args.int_port_base, kind.protocols, &taken)? };
+                if index == 0 { own_port(view).await? } else { next_free(args.int_port_base, view.protocol, &taken)? };
             taken.insert(port);
             shown.instances.push(port.get());
-            services.push((view.name.clone(), Credentials { int_port: port, ..view.credentials.clone() }));
-            listens.push(Listen { service: view.id, name: view.name.clone(), protocols: kind.protocols, port });
+            listens.push(Listen { service: view.id, name: view.name.clone(), protocols: view.protocol, port });
         }
+        lists.push(listens);
+    }
+    for (index, listens) in (0..).zip(lists) {
+        let own = |(Ordered { view, .. }, listen): (&Ordered, &Listen)| {
+            (view.name.clone(), Credentials { int_port: listen.port, ..view.credentials.clone() })
+        };
+        let services: Vec<_> = ordered.iter().zip(&listens).map(own).collect();
         let web = next_free(args.int_port_base, Protocols::Tcp, &taken)?;
         taken.insert(web);
         let mut own = harbor_env::render(&args.app, &services, &args.env_prefix)?;

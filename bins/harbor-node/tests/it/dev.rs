@@ -153,7 +153,7 @@ fn each_instance_has_numbers_of_its_own_in_all_its_variables() {
         program,
     ]);
     let mut numbers = std::collections::BTreeSet::new();
-    for index in 0..2 {
+    for index in 0..2_u16 {
         let line = run.said.iter().find(|line| line.contains(&format!("VARS {index} "))).unwrap();
         let words: Vec<_> = line.split_whitespace().collect();
         let &[tag, "VARS", _, own, helion, port, app, json] = words.as_slice() else { panic!("{line}") };
@@ -162,9 +162,8 @@ fn each_instance_has_numbers_of_its_own_in_all_its_variables() {
         assert_eq!(app, "MY_APP");
         assert!(json.contains(&format!("\"int_port\":{own}")), "{json}");
         assert!(numbers.insert(own.to_owned()) && numbers.insert(port.to_owned()), "{numbers:?}");
-        if index == 0 {
-            assert_eq!(own, place.block.first().to_string(), "instance 0 has the service's own number");
-        }
+        let want = place.block.first() + index;
+        assert_eq!(own, want.to_string(), "instance 0 has the service's own number, the others the next ones");
     }
 }
 

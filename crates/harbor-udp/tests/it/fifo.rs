@@ -23,7 +23,7 @@ async fn the_first_backend_gets_all_until_it_leaves_and_queues_last_when_it_retu
     for client in &clients {
         assert_eq!(client.ask(b"hello").await, b"one hello");
     }
-    assert_eq!(two.seen().sizes, [], "the second only waits");
+    assert!(two.seen().sizes.is_empty(), "the second only waits");
     relay.publish(2, &[(2, two.addr)]).await;
     for client in &clients {
         assert_eq!(client.ask(b"hello").await, b"two hello");
@@ -110,7 +110,7 @@ async fn a_client_that_never_pauses_moves_on_when_the_primary_dies() {
     relay.publish(2, &[(2, two.addr), (3, back.addr)]).await;
     assert_eq!(client.ask(b"?").await, b"two ?");
     assert_eq!(UdpClient::connect(relay.addr).await.ask(b"?").await, b"two ?");
-    assert_eq!(back.seen().sizes, []);
+    assert!(back.seen().sizes.is_empty(), "it queues last");
 }
 
 #[tokio::test]
