@@ -54,6 +54,8 @@ pub(crate) struct Sim {
     pub(crate) foreign: BTreeSet<u16>,
     held: BTreeMap<ServiceId, BindOrder>,
     snapshots: BTreeMap<ServiceId, BackendSnapshot>,
+    /// Sockets that are being retired.
+    closing: BTreeMap<ServiceId, Port>,
     /// What every relay thread has at least.
     confirmed: BTreeMap<ServiceId, BackendSnapshot>,
     /// What relay threads are being told.
@@ -95,6 +97,7 @@ impl Sim {
             foreign: BTreeSet::new(),
             held: BTreeMap::new(),
             snapshots: BTreeMap::new(),
+            closing: BTreeMap::new(),
             confirmed: BTreeMap::new(),
             published: Vec::new(),
             calls: 0,
@@ -134,6 +137,9 @@ impl Sim {
             if newer {
                 self.confirmed.insert(service, snapshot);
             }
+        }
+        if let Outcome::Retired { service } = &outcome {
+            self.closing.remove(service);
         }
         self.registry.outcome(self.now, outcome);
         self.drain()
@@ -220,6 +226,7 @@ impl Sim {
         self.outcomes.clear();
         self.held.clear();
         self.snapshots.clear();
+        self.closing.clear();
         self.confirmed.clear();
         self.published.clear();
         self.open.clear();
@@ -256,19 +263,21 @@ impl Sim {
     /// Another node commits.
     pub(crate) fn other_commits(&mut self, commit: &Commit) -> Checked {
         let before = self.store.clone();
+        self.note_rests(commit);
         if matches!(self.apply(commit)?, CommitOutcome::Committed(_)) {
             for gone in before.services().filter(|service| self.store.service(service.id).is_none()) {
                 self.promised.remove(&gone.id);
             }
-            self.note_rests(commit);
         }
         Ok(())
     }
 
     fn note_rests(&mut self, commit: &Commit) {
         for write in &commit.writes {
-            if let Write::Put(Record::Quarantine(rest)) = write {
-                self.rest_began.insert(rest.port, (self.now.mono, self.jumped));
+            if let Write::Delete(RecordKey::Service(id)) = write
+                && let Some(service) = self.store.service(*id)
+            {
+                self.rest_began.insert(service.port, (self.now.mono, self.jumped));
             }
         }
     }
@@ -284,7 +293,8 @@ impl Sim {
                     ensure(!self.snapshots.contains_key(&service), || format!("{service} was published"))?;
                 }
                 Effect::Retire { service } => {
-                    ensure(self.held.remove(&service).is_some(), || format!("nothing is held for {service}"))?;
+                    let order = self.held.remove(&service).ok_or_else(|| format!("nothing is held for {service}"))?;
+                    self.closing.insert(service, order.port);
                     ensure(self.snapshots.remove(&service).is_some(), || format!("{service} never served"))?;
                     self.confirmed.remove(&service);
                     self.published.retain(|(of, _)| *of != service);
@@ -326,12 +336,15 @@ impl Sim {
         }
         let held = self.held.iter().filter(|(id, order)| order.port == port && **id != service);
         owners.extend(held.map(|(id, _)| format!("the sockets of {id}")));
+        let closing = self.closing.iter().filter(|(_, closing)| **closing == port);
+        owners.extend(closing.map(|(id, _)| format!("the closing sockets of {id}")));
         owners
     }
 
     fn bind(&mut self, order: BindOrder) -> Checked {
         let (service, port) = (order.service, order.port);
-        ensure(!self.held.contains_key(&service), || format!("{service} holds sockets already"))?;
+        let about = self.held.contains_key(&service) || self.closing.contains_key(&service);
+        ensure(!about, || format!("{service} has sockets already"))?;
         if order.claim == Claim::Fresh && !self.others {
             let owners = self.other_owners(port, service);
             ensure(owners.is_empty(), || format!("port {port} is leased to {service}, but it is of {owners:?}"))?;
@@ -351,7 +364,7 @@ impl Sim {
             let deleted = stored.is_none() && listed;
             ensure(stored == Some(port) || deleted, || format!("{service} is restored on {port}, not {stored:?}"))?;
         }
-        let ours = self.held.values().any(|held| held.port == port);
+        let ours = self.held.values().map(|held| &held.port).chain(self.closing.values()).any(|held| *held == port);
         let result = if ours || self.foreign.contains(&port.get()) {
             let protocol = order.protocols.iter().next().unwrap();
             Err(BindFailure::InUse { protocol, addr: SocketAddr::new("0.0.0.0".parse().unwrap(), port.get()) })
@@ -416,7 +429,8 @@ impl Sim {
                 ensure(!left, || format!("{} failed and is there", order.id))?;
             }
             (Command::Deprovision { service, .. }, Ok(_)) => {
-                let left = self.store.service(*service).is_some() || self.held.contains_key(service);
+                let sockets = self.held.contains_key(service) || self.closing.contains_key(service);
+                let left = self.store.service(*service).is_some() || sockets;
                 ensure(!left, || format!("{service} is deleted and there"))?;
             }
             (Command::Deprovision { service, .. }, Err(refusal)) => {
