@@ -112,8 +112,12 @@ impl Registry {
 
     /// Draws the next port that this order has not tried, or refuses it.
     fn next_candidate(&mut self, now: Now, id: ServiceId) {
-        let tried = self.provisioning(id).map(|order| order.tried.clone()).unwrap_or_default();
-        match self.ports.lease_except(id, &tried) {
+        let tried = self.provisioning(id).map(|order| std::mem::take(&mut order.tried)).unwrap_or_default();
+        let candidate = self.ports.lease_except(id, &tried);
+        if let Some(order) = self.provisioning(id) {
+            order.tried = tried;
+        }
+        match candidate {
             Ok(port) => {
                 self.reserved.ports.insert(port, id);
                 self.hold_candidate(id, port);

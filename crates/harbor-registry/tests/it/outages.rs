@@ -116,3 +116,22 @@ fn an_unknown_join_is_told_apart_too() {
     world.fates.push_back(Fate::UnknownAndCommitted);
     assert_eq!(world.deregister(1, "i0"), Ok(Answer::Deregistered));
 }
+
+#[test]
+fn a_record_that_was_there_before_does_not_vouch_for_the_lost_commit_that_would_put_it_again() {
+    // Its registration waits through its own expiry, so it is to leave and join by the very record that is there.
+    let permanent = Some(harbor_types::Lifetime::Permanent);
+    let mut world = World::new("20000-20009");
+    world.create(1, "a");
+    world.register(1, "i0", addr(1)).unwrap();
+    world.hold_back(Kind::Commit);
+    let other = world.begin(World::registration(1, "i1", addr(2), permanent));
+    let again = world.begin(World::registration(1, "i0", addr(1), None));
+    world.pass(Duration::from_secs(30));
+    world.fates.push_back(Fate::UnknownAndCommitted);
+    world.fates.push_back(Fate::UnknownAndNot);
+    world.store.compacted = usize::MAX;
+    world.let_go(Kind::Commit);
+    assert!(world.reply(other).unwrap().is_ok());
+    assert_eq!(world.reply(again), Some(&Err(Refusal::StoreFailed { reason: "fsync failed".into() })));
+}

@@ -84,7 +84,7 @@ impl Sim {
         let mut config = Config::new("node_1".parse().unwrap(), "10.1.0.1".parse().unwrap(), RANGE.parse().unwrap());
         config.public = Some(PublicAddress { ext_host: "192.0.2.7".parse().unwrap(), ext_hostname: None });
         (config.quarantine, config.set_aside, config.ttl, config.max_waiting) =
-            (QUARANTINE, Span::secs(5), Span::secs(6), 4);
+            (if seed.is_multiple_of(4) { Span::ZERO } else { QUARANTINE }, Span::secs(5), Span::secs(6), 4);
         let mut sim = Self {
             registry: Registry::new(config.clone(), seed),
             store: FakeStore::default(),
@@ -354,7 +354,7 @@ impl Sim {
             self.rest_began.get(&port).filter(|_| order.claim == Claim::Fresh && !self.others)
         {
             let rested = self.now.mono - *began + (self.jumped - *jumped);
-            ensure(rested >= QUARANTINE.as_duration(), || format!("port {port} rested for {rested:?}"))?;
+            ensure(rested >= self.config.quarantine.as_duration(), || format!("port {port} rested for {rested:?}"))?;
         }
         // What another node did since is folded next.
         if order.claim == Claim::Restore && !self.others {

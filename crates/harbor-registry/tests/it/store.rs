@@ -104,7 +104,8 @@ impl FakeStore {
     pub(crate) fn changes_since(&self, revision: Revision) -> Changes {
         let since = usize::try_from(revision.0).unwrap();
         if since < self.compacted {
-            let tokens: Vec<CommitToken> = self.changes[self.compacted..].iter().map(|change| change.token).collect();
+            let kept = self.changes.iter().skip(self.compacted);
+            let tokens: Vec<CommitToken> = kept.map(|change| change.token).collect();
             return Changes::Whole(self.load(), tokens);
         }
         Changes::Since(self.changes[since..].to_vec())
