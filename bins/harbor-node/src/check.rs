@@ -1,4 +1,4 @@
-//! `check`: what `serve` would do with a configuration, in words. Binds nothing, changes nothing.
+//! `check`: what `serve` would do with a configuration, in words. Binds no port; opens the state for a moment.
 
 use std::fmt::Write;
 
@@ -9,13 +9,13 @@ use crate::error::NodeError;
 use crate::node::open_state;
 use crate::system;
 
-/// What `serve` would do, a line each; warnings begin with `warning:`.
+/// Writes what `serve` would do into `text`, a line each; warnings begin with `warning:`.
 ///
 /// # Errors
-/// What would keep the node from starting, as far as that shows without binding anything.
-pub fn check(config: &NodeConfig, warnings: &[String]) -> Result<String, NodeError> {
+/// What would keep the node from starting, as far as that shows without binding anything; also a running node that has the
+/// state. `text` then has what was found out before.
+pub fn check(config: &NodeConfig, warnings: &[String], text: &mut String) -> Result<(), NodeError> {
     config.token.load()?;
-    let mut text = String::new();
     let ports: usize = config.port_range.iter().count();
     let mut line = |words: String| {
         // Writing into a String does not fail.
@@ -37,6 +37,10 @@ pub fn check(config: &NodeConfig, warnings: &[String]) -> Result<String, NodeErr
         None => line("public    no access: there is no [public] block".into()),
     }
     line(format!("api       http://{}", config.api));
+    let found = [config.token.warning(), system::ephemeral_warning(&config.port_range)];
+    for warning in warnings.iter().cloned().chain(found.into_iter().flatten()) {
+        line(format!("warning:  {warning}"));
+    }
     let file = config.state_file();
     match open_state(&file)? {
         None => line(format!("state     {} does not exist yet; serve starts empty", file.display())),
@@ -67,8 +71,5 @@ pub fn check(config: &NodeConfig, warnings: &[String]) -> Result<String, NodeErr
             }
         }
     }
-    for warning in warnings.iter().cloned().chain(system::ephemeral_warning(&config.port_range)) {
-        line(format!("warning:  {warning}"));
-    }
-    Ok(text)
+    Ok(())
 }

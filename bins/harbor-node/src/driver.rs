@@ -57,7 +57,7 @@ impl Driver {
         let callers = HashMap::new();
         let mut driver =
             Self { registry, store, dataplane, requests, outcomes, observations, status, callers, latest_call: 0 };
-        driver.settle();
+        driver.settle(true);
         driver
     }
 
@@ -86,8 +86,10 @@ impl Driver {
 
     async fn step(&mut self, stop: &CancellationToken) {
         let deadline = self.registry.next_deadline();
+        let mut changed = false;
         tokio::select! {
             Some(outcome) = self.outcomes.recv() => {
+                changed = true;
                 self.registry.outcome(clock::now(), outcome);
                 while let Ok(outcome) = self.outcomes.try_recv() {
                     self.registry.outcome(clock::now(), outcome);
@@ -101,7 +103,7 @@ impl Driver {
                 if deadline.is_some() => self.registry.on_deadline(clock::now()),
             () = stop.cancelled() => {}
         }
-        self.settle();
+        self.settle(changed);
     }
 
     fn request(&mut self, request: Request) {
@@ -119,18 +121,24 @@ impl Driver {
     }
 
     /// Carries out every effect, also those that the outcomes of the first ones lead to, and publishes the levels.
-    fn settle(&mut self) {
+    ///
+    /// Counting is linear in the services, so a step that changed nothing, such as a heartbeat, does without.
+    fn settle(&mut self, mut changed: bool) {
         while let Some(effect) = self.registry.next_effect() {
+            changed |= !matches!(effect, Effect::Reply { .. });
             self.dispatch(effect);
         }
-        let (ready, draining) = (self.registry.is_ready(), self.registry.is_draining());
-        let phase = match (draining, ready) {
+        let phase = match (self.registry.is_draining(), self.registry.is_ready()) {
             (true, _) => Phase::Draining,
             (false, true) => Phase::Ready,
             (false, false) => Phase::Starting,
         };
-        let status = Status { phase, counts: self.registry.counts() };
-        self.status.send_if_modified(|old| std::mem::replace(old, status) != status);
+        let old = *self.status.borrow();
+        let counts = if changed { self.registry.counts() } else { old.counts };
+        let new = Status { phase, counts };
+        if new != old {
+            self.status.send_replace(new);
+        }
     }
 
     fn dispatch(&mut self, effect: Effect) {

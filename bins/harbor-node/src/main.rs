@@ -1,6 +1,7 @@
 //! The program `harbor-node`: arguments, configuration, runtime, exit code.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Error};
@@ -25,7 +26,11 @@ fn run(command: Command) -> Result<u8, Error> {
     match command {
         Command::Check(settings) => {
             let Loaded { config, warnings } = load(&settings, &vars)?;
-            print!("{}", harbor_node::check(&config, &warnings)?);
+            let mut text = String::new();
+            let checked = harbor_node::check(&config, &warnings, &mut text);
+            // A reader that went away early, such as `head`, has seen what it wanted.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            checked?;
         }
         Command::Serve(settings) => {
             let Loaded { config, warnings } = load(&settings, &vars)?;

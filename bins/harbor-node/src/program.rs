@@ -31,7 +31,7 @@ pub async fn serve(
 ) -> Result<(), NodeError> {
     let no_signals = |source| NodeError::System { what: "signal handling", source };
     let mut signals = Signals::new().map_err(no_signals)?;
-    if let Some(warning) = system::ephemeral_warning(&config.port_range) {
+    for warning in [config.token.warning(), system::ephemeral_warning(&config.port_range)].into_iter().flatten() {
         tracing::warn!("{warning}");
     }
     let node = Node::bind(config.clone()).await?;

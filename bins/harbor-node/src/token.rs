@@ -99,6 +99,19 @@ impl TokenSource {
             Self::File(path) => read(path),
         }
     }
+
+    /// A warning when others than its owner can read the token's file.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        use std::os::unix::fs::PermissionsExt;
+        let Self::File(path) = self else { return None };
+        let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+        let open = mode & 0o077 != 0;
+        open.then(|| {
+            let path = path.display();
+            format!("the token file {path} has mode {mode:04o}, so others can read it; cure: chmod 600 {path}")
+        })
+    }
 }
 
 fn read(path: &Path) -> Result<Token, TokenError> {

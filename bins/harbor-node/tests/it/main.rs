@@ -13,6 +13,7 @@ mod api;
 mod config;
 mod dev;
 mod dev_run;
+mod faults;
 mod kill9;
 mod process;
 mod real_clients;

@@ -1,6 +1,7 @@
 //! The program: its exit codes, its signals, what it says.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -83,8 +84,9 @@ async fn what_is_in_use_is_refused_with_69() {
     let config = config_file(folder.path(), own_loopback(), 8, QUICK);
     let mut process = Process::serve(&config);
     for command in ["serve", "check"] {
-        let (code, _, said) = run(&[command, "--config", &config]);
+        let (code, out, said) = run(&[command, "--config", &config]);
         assert_eq!(code, Some(69), "{command}: {said}");
+        assert_eq!(out.contains("harbor_node_1"), command == "check", "what could be checked is said: {out}");
         assert!(said.contains("harbor.redb") && said.contains("another process"), "{command}: {said}");
     }
     client(process.api).ports().await.unwrap();
@@ -144,6 +146,11 @@ fn check_says_what_serve_would_do_and_leaves_nothing_behind() {
         assert!(said.contains("warning:") && said.contains("net.ipv4.ip_local_reserved_ports=33000-33010"), "{said}");
     }
     assert!(!folder.path().join("state").exists());
+    assert!(!said.contains("chmod"), "{said}");
+    let token = folder.path().join("token");
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (_, said, _) = run(&["check", "--config", &config]);
+    assert!(said.contains("mode 0644") && said.contains(&format!("chmod 600 {}", token.display())), "{said}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -216,6 +217,7 @@ pub(crate) fn program(args: &[&str]) -> Command {
 /// A configuration file for a node with so many ports; `more` is appended.
 pub(crate) fn config_file(folder: &Path, host: IpAddr, count: u16, more: &str) -> String {
     std::fs::write(folder.join("token"), TOKEN).unwrap();
+    std::fs::set_permissions(folder.join("token"), std::fs::Permissions::from_mode(0o600)).unwrap();
     let text = format!(
         "host = \"{host}\"\nport_range = \"{}\"\nstate_dir = \"{state}\"\napi = \"127.0.0.1:0\"\ntoken_file = \"{token}\"\n\
          backend_networks = [\"127.0.0.0/8\"]\n{more}",

@@ -174,22 +174,16 @@ async fn deregistering_takes_effect_before_it_is_answered() {
 }
 
 #[tokio::test]
-async fn deleting_lets_running_connections_finish_until_the_limit() {
-    let node = TestNode::start_with(8, |config| config.drain.limit = Span::millis(300)).await;
-    let (short, long) = (node.order("short").await, node.order("long").await);
+async fn deleting_stops_accepting_and_lets_running_connections_finish() {
+    let node = TestNode::start_with(8, |config| config.drain.limit = Span::secs(600)).await;
+    let service = node.order("tcp-port").await;
     let backend = Server::echo().await;
-    for service in [&short, &long] {
-        node.register(service, "i0", backend.addr()).await;
-    }
-    let mut stuck = TcpStream::connect(node.addr(&long)).await.unwrap();
-    stuck.write_all(b"x").await.unwrap();
-    stuck.read_exact(&mut [0]).await.unwrap();
-    let mut running = TcpStream::connect(node.addr(&short)).await.unwrap();
+    node.register(&service, "i0", backend.addr()).await;
+    let (id, addr, client) = (service.id, node.addr(&service), node.client.clone());
+    let mut running = TcpStream::connect(addr).await.unwrap();
     running.write_all(b"be").await.unwrap();
     running.read_exact(&mut [0; 2]).await.unwrap();
 
-    let client = node.client.clone();
-    let (id, addr) = (short.id, node.addr(&short));
     let deleting = tokio::spawn(async move { client.delete_service(&id.into(), DeleteMode::OnlyUnbound).await });
     bounded("the port to close", async { while TcpStream::connect(addr).await.is_ok() {} }).await;
     running.write_all(b"fore").await.unwrap();
@@ -197,9 +191,20 @@ async fn deleting_lets_running_connections_finish_until_the_limit() {
     let mut rest = Vec::new();
     running.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"fore", "it finished in peace");
-    deleting.await.unwrap().unwrap();
+    bounded("the answer", deleting).await.unwrap().unwrap();
+    node.stop().await;
+}
 
-    node.client.delete_service(&long.id.into(), DeleteMode::OnlyUnbound).await.unwrap();
+#[tokio::test]
+async fn a_connection_that_outlasts_its_service_is_reset_at_the_limit() {
+    let node = TestNode::start_with(8, |config| config.drain.limit = Span::millis(100)).await;
+    let service = node.order("tcp-port").await;
+    let backend = Server::echo().await;
+    node.register(&service, "i0", backend.addr()).await;
+    let mut stuck = TcpStream::connect(node.addr(&service)).await.unwrap();
+    stuck.write_all(b"x").await.unwrap();
+    stuck.read_exact(&mut [0]).await.unwrap();
+    node.client.delete_service(&service.id.into(), DeleteMode::OnlyUnbound).await.unwrap();
     let error = bounded("the cut", stuck.read(&mut [0])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "a cut connection never ends like a finished one");
     node.stop().await;
