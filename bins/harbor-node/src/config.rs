@@ -1,6 +1,6 @@
 //! What a node is told: every setting checked and decided, with its default and the reason for it.
 //!
-//! Two stages: [`raw`] is the strict shape of the file, [`NodeConfig`] the checked value. Called by the program and by
+//! Two stages: `raw` is the strict shape of the file, [`NodeConfig`] the checked value. Called by the program and by
 //! those who embed a node. Reads the one file it is given, and nothing else: variables and flags are arguments.
 
 mod overrides;
