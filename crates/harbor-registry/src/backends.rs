@@ -160,8 +160,13 @@ impl Registry {
     pub(crate) fn on_backend_gone(&mut self, now: Now, record: &BackendRecord) {
         let Some(runtime) = self.runtimes.get_mut(&record.service) else { return };
         let Some(member) = runtime.pool.leave(&record.instance) else { return };
+        let bound = runtime.is_bound();
         self.changed_pools.insert(record.service);
         if !member.expired {
+            if bound {
+                let (service, instance) = (record.service, record.instance.clone());
+                self.effects.push_back(Effect::Dismiss { service, instance, joined: member.joined });
+            }
             self.tell(now, EventKind::BackendLeft, record.service, format!("instance {}", record.instance));
         }
     }

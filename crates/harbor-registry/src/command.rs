@@ -135,7 +135,7 @@ pub enum Answer {
     Deregistered,
 }
 
-/// Why a command was not carried out. Nothing changed, except where [`Refusal::StoreUnknown`] says so.
+/// Why a command was not carried out. Nothing changed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {

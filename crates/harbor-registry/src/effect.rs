@@ -1,8 +1,8 @@
 //! What the registry wants done, and how the doing went: effects, outcomes.
 
 use harbor_types::{
-    Access, BackendSnapshot, Changes, Claim, Commit, CommitOutcome, Generation, Observed, Port, Protocol, Protocols,
-    Revision, ServiceId, ServiceName,
+    Access, BackendSnapshot, Changes, Claim, Commit, CommitOutcome, Generation, InstanceId, Observed, Port, Protocol,
+    Protocols, Revision, ServiceId, ServiceName,
 };
 
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use crate::{Answer, CallId, Refusal};
 
 /// Something the driver does for the registry, in the order in which the effects come out. Each effect but
-/// [`Release`](Self::Release) and [`Reply`](Self::Reply) is answered by exactly one [`Outcome`].
+/// [`Release`](Self::Release), [`Dismiss`](Self::Dismiss) and [`Reply`](Self::Reply) is answered by exactly one [`Outcome`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Effect {
     /// Hold the port's sockets for this service. Answer: [`Outcome::Bound`].
@@ -34,6 +34,16 @@ pub enum Effect {
         service: ServiceId,
         /// Its backends.
         snapshot: BackendSnapshot,
+    },
+    /// A backend has left, and snapshots to come are without it: what still runs to it may finish until the drain limit
+    /// and is cut then. Not told of one that expired: nobody took that back, and what runs may run well. No answer.
+    Dismiss {
+        /// Of which service.
+        service: ServiceId,
+        /// Which instance.
+        instance: InstanceId,
+        /// Its join; a later registration of the same instance is none of this.
+        joined: Revision,
     },
     /// Stop accepting, close the listening sockets, drain, cut at the limit. Answer: [`Outcome::Retired`].
     Retire {

@@ -22,7 +22,7 @@ use crate::{CallId, Command, Config, Effect, Outcome};
 /// Call [`load`](Self::load) once, before anything else. After every call that takes `&mut self`: drain
 /// [`next_effect`](Self::next_effect) and carry the effects out in order, then re-arm
 /// [`next_deadline`](Self::next_deadline), and call [`on_deadline`](Self::on_deadline) when it has come. Every effect but
-/// `Release` and `Reply` is answered by one outcome, in any order.
+/// `Release`, `Dismiss` and `Reply` is answered by one outcome, in any order.
 #[derive(Debug)]
 pub struct Registry {
     pub(crate) config: Config,

@@ -144,7 +144,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn allocator_agrees_with_a_map(ops in proptest::collection::vec(any_op(), 1..300), seed in any::<u64>()) {
+    fn allocator_agrees_with_a_map(ops in proptest::collection::vec(any_op(), 1..150), seed in any::<u64>()) {
         #[expect(clippy::disallowed_methods, reason = "tests need some moment to count from")]
         let now = Instant::now();
         let ranges: PortRanges = RANGES.parse().unwrap();

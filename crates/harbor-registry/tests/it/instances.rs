@@ -45,6 +45,21 @@ fn a_deregistration_is_answered_once_no_relay_thread_has_it() {
 }
 
 #[test]
+fn what_runs_to_an_instance_that_was_taken_back_has_to_end_and_to_one_that_fell_silent_not() {
+    let mut world = world();
+    for (instance, n) in [("i0", 1), ("i1", 2), ("i2", 3)] {
+        world.register(1, instance, addr(n)).unwrap();
+    }
+    world.deregister(1, "i0").unwrap();
+    assert_eq!(world.dismissed, ["i0"]);
+    world.register(1, "i1", addr(4)).unwrap();
+    assert_eq!(world.dismissed, ["i0", "i1"], "a new address is a leave and a join");
+    world.pass(Duration::from_secs(31));
+    assert_eq!(world.view(1).backends.len(), 0);
+    assert_eq!(world.dismissed.len(), 2);
+}
+
+#[test]
 fn the_arrival_order_is_kept_and_a_new_address_queues_last() {
     let mut world = world();
     for (instance, n) in [("i2", 1), ("i0", 2), ("i1", 3)] {

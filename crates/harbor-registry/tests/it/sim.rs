@@ -302,6 +302,9 @@ impl Sim {
                         .retain(|outcome| !matches!(outcome, Outcome::Published { service: of, .. } if *of == service));
                     self.outcomes.push(Outcome::Retired { service });
                 }
+                Effect::Dismiss { service, .. } => {
+                    ensure(self.snapshots.contains_key(&service), || format!("{service} never served"))?;
+                }
                 Effect::Publish { service, snapshot } => self.publish(service, snapshot)?,
                 Effect::Commit(commit) => {
                     self.note_rests(&commit);

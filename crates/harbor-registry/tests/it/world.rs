@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) snapshots: BTreeMap<ServiceId, BackendSnapshot>,
     pub(crate) publishes: usize,
     pub(crate) retired: usize,
+    /// Instances whose connections have to end.
+    pub(crate) dismissed: Vec<String>,
     held_back: BTreeSet<Kind>,
     parked: Vec<(Kind, Outcome)>,
     /// Effects held back before they were carried out.
@@ -119,6 +121,7 @@ impl World {
             snapshots: BTreeMap::new(),
             publishes: 0,
             retired: 0,
+            dismissed: Vec::new(),
             held_back: BTreeSet::new(),
             parked: Vec::new(),
             waiting: Vec::new(),
@@ -290,6 +293,11 @@ impl World {
             }
             Effect::Release { service } => {
                 assert!(self.held.remove(&service).is_some(), "nothing is held for {service}");
+                return;
+            }
+            Effect::Dismiss { service, instance, .. } => {
+                assert!(self.held.contains_key(&service), "nothing is held for {service}");
+                self.dismissed.push(instance.to_string());
                 return;
             }
             Effect::Bind(order) => (Kind::Bind, self.hold(order)),
