@@ -21,7 +21,8 @@ use crate::{Attempts, CloseReason, ConnectionRecord, Ending, Meter, Pool, Side, 
 ///
 /// What the client sees at the end: an end of stream when both directions finished; also at once when there is no
 /// backend to try. A reset in every other case: when a side reset, when no backend could be reached (a clean end would
-/// look like an empty answer), when a limit was over and when `cut` resolved. The backend likewise.
+/// look like an empty answer), when a limit was over, when `cut` resolved and when its backend was [cut](Pool::cut). The
+/// backend likewise.
 ///
 /// Each try to connect picks from the pool's newest snapshot, and its connect system call follows without an await in
 /// between. So on a current-thread runtime, once a task that was spawned after [`Pool::publish`] has run, no connect
@@ -60,11 +61,13 @@ async fn run(client: TcpStream, pool: &Pool, course: &mut Course<'_>, cut: impl 
         close_cleanly(&client);
         return Ending::of(CloseReason::NoBackend);
     };
+    let mut leash = pool.leash(&attempt.backend);
     course.backend = Some(attempt.backend);
     let stop = pin!(async {
         tokio::select! {
             biased;
             () = cut => Ending::of(CloseReason::Drained),
+            () = leash.pulled() => Ending::of(CloseReason::Drained),
             ending = broken(&client, Side::Downstream) => ending,
             ending = broken(&backend, Side::Upstream) => ending,
         }

@@ -20,6 +20,8 @@ mod connect;
 #[cfg(feature = "io")]
 mod forward;
 #[cfg(feature = "io")]
+mod leash;
+#[cfg(feature = "io")]
 mod listener;
 #[cfg(feature = "io")]
 mod pool;

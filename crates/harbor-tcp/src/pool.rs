@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use harbor_types::{Backend, BackendNetworks, BackendSnapshot, Generation, Observed, ServiceId};
+use harbor_types::{Backend, BackendNetworks, BackendSnapshot, Generation, InstanceId, Observed, Revision, ServiceId};
 
+use crate::leash::{Leash, Leashes};
 use crate::{ConnectionRecord, Cursor, Limits};
 
 /// Hears what a pool's connections do. Called on the relaying threads: must be quick and must not block.
@@ -41,6 +42,7 @@ pub struct Pool {
     observer: Arc<dyn Observer>,
     snapshot: ArcSwap<BackendSnapshot>,
     cursor: Cursor,
+    leashes: Leashes,
     live: AtomicU64,
     held: AtomicU64,
 }
@@ -56,6 +58,7 @@ impl Pool {
             observer,
             snapshot: ArcSwap::from_pointee(BackendSnapshot::empty(Generation::default())),
             cursor: Cursor::default(),
+            leashes: Leashes::default(),
             live: AtomicU64::new(0),
             held: AtomicU64::new(0),
         }
@@ -80,6 +83,13 @@ impl Pool {
     #[must_use]
     pub fn snapshot(&self) -> Arc<BackendSnapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Cuts the connections that run to a backend which has left, with [`CloseReason::Drained`](crate::CloseReason::Drained);
+    /// how many there were. A connect to it that is still on its way is cut once it is there. Publish a snapshot without
+    /// the backend before: this stops no new connection.
+    pub fn cut(&self, instance: &InstanceId, joined: Revision) -> usize {
+        self.leashes.pull(instance, joined)
     }
 
     /// Which service this is.
@@ -110,6 +120,10 @@ impl Pool {
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn leash(&self, backend: &Backend) -> Leash<'_> {
+        self.leashes.hold(backend)
     }
 
     pub(crate) const fn held(&self) -> &AtomicU64 {

@@ -41,7 +41,7 @@ pub enum CloseReason {
     ConnectFailed,
     /// There was no backend to try.
     NoBackend,
-    /// Cut because the service or the node stopped and the drain limit was over.
+    /// Cut because the service or the node stopped, or the backend left, and the drain limit was over.
     Drained,
     /// The task that ran it was dropped.
     Cancelled,

@@ -52,6 +52,29 @@ async fn connections_that_do_not_finish_are_cut_at_the_drain_limit() {
 }
 
 #[tokio::test]
+async fn only_connections_to_the_backend_that_left_are_cut() {
+    let (stays, leaves) = (Server::echo().await, Server::echo().await);
+    let rig = Rig::new([leaves.addr(), stays.addr()]);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = rig.connect().await;
+        client.write_all(b"x\n").await.unwrap();
+        line(&mut client).await;
+        clients.push(client);
+    }
+    let backends = rig.pool.snapshot().tcp.to_vec();
+    assert_eq!(rig.pool.cut(&backends[0].instance, backends[1].joined), 0, "another registration of it");
+    assert_eq!(rig.pool.cut(&backends[0].instance, backends[0].joined), 1);
+    assert_reset(&mut clients[0]).await;
+    clients[1].write_all(b"y\n").await.unwrap();
+    assert_eq!(line(&mut clients[1]).await, "y");
+    let record = rig.log.only_record().await;
+    assert_eq!((record.reason, record.side), (CloseReason::Drained, None));
+    assert_eq!(record.backend.map(|backend| backend.addr), Some(leaves.addr()));
+    rig.begin_stop();
+}
+
+#[tokio::test]
 async fn every_connection_leaves_exactly_one_record() {
     let server = Server::echo().await;
     let rig = Rig::with([server.addr()], Limits::default(), Span::millis(50));
