@@ -73,6 +73,8 @@ pub struct NodeConfig {
     pub tcp: harbor_tcp::Limits,
     /// Limits of UDP sessions.
     pub udp: harbor_udp::Limits,
+    /// UDP sessions of all services at once; `None`: 70 % of the files the process may open, since each has a socket.
+    pub udp_sessions: Option<NonZeroUsize>,
     /// How the node stops.
     pub drain: Drain,
     /// How it logs; used by the program, not by [`Node`](crate::Node).
@@ -231,6 +233,7 @@ impl NodeConfig {
             threads: default_threads(),
             tcp: harbor_tcp::Limits::default(),
             udp: harbor_udp::Limits::default(),
+            udp_sessions: None,
             drain: Drain { grace: DRAIN_GRACE, limit: DRAIN_LIMIT },
             log: LogConfig { format: LogFormat::Auto, level: "info".into() },
         }
@@ -252,7 +255,7 @@ impl NodeConfig {
             ("backend_networks", self.backend_networks != new.backend_networks),
             ("threads", self.threads != new.threads),
             ("tcp", self.tcp != new.tcp),
-            ("udp", self.udp != new.udp),
+            ("udp", (&self.udp, self.udp_sessions) != (&new.udp, new.udp_sessions)),
             ("drain", self.drain != new.drain),
             ("log.format", self.log.format != new.log.format),
         ]

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use harbor_registry::{BindFailure, BindOrder, Outcome};
-use harbor_types::{Access, BackendNetworks, BackendSnapshot, BindError, Generation, Protocol, ServiceId};
+use harbor_types::{
+    Access, BackendNetworks, BackendSnapshot, BindError, Generation, InstanceId, Protocol, Revision, ServiceId,
+};
 use harbor_udp::Budget;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -122,6 +124,13 @@ impl DataPlane {
             generation,
         });
         relayed.confirm(&self.threads, generation, &confirm);
+    }
+
+    /// A backend has left: connections to it may finish until the drain limit.
+    pub(crate) fn dismiss(&mut self, service: ServiceId, instance: InstanceId, joined: Revision) {
+        if let Some(relayed) = self.services.get_mut(&service) {
+            relayed.dismiss(instance, joined, self.setup.drain);
+        }
     }
 
     /// Stops a service: no new connection, sockets closed, running connections finished or cut. The outcome follows.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::dataplane::DataPlane;
+use crate::event_log::EventLog;
 use crate::handle::{MAX_REQUESTS, Phase, Request, Status};
 use crate::observations::Observations;
 use crate::store_thread::StoreThread;
@@ -30,6 +31,7 @@ pub(crate) struct Driver {
     outcomes: mpsc::UnboundedReceiver<Outcome>,
     observations: Arc<Observations>,
     status: watch::Sender<Status>,
+    events: EventLog,
     callers: HashMap<CallId, oneshot::Sender<Result<Answer, Refusal>>>,
     latest_call: u64,
 }
@@ -54,9 +56,9 @@ impl Driver {
     ) -> Self {
         registry.load(clock::now(), loaded);
         let Wiring { requests, outcomes, observations, status } = wiring;
-        let callers = HashMap::new();
+        let (events, callers, latest_call) = (EventLog::default(), HashMap::new(), 0);
         let mut driver =
-            Self { registry, store, dataplane, requests, outcomes, observations, status, callers, latest_call: 0 };
+            Self { registry, store, dataplane, requests, outcomes, observations, status, events, callers, latest_call };
         driver.settle(true);
         driver
     }
@@ -128,6 +130,7 @@ impl Driver {
             changed |= !matches!(effect, Effect::Reply { .. });
             self.dispatch(effect);
         }
+        self.events.tell(&self.registry);
         let phase = match (self.registry.is_draining(), self.registry.is_ready()) {
             (true, _) => Phase::Draining,
             (false, true) => Phase::Ready,
@@ -150,6 +153,7 @@ impl Driver {
             }
             Effect::Release { service } => self.dataplane.release(service),
             Effect::Publish { service, snapshot } => self.dataplane.publish(service, snapshot),
+            Effect::Dismiss { service, instance, joined } => self.dataplane.dismiss(service, instance, joined),
             Effect::Retire { service } => self.dataplane.retire(service),
             Effect::Commit(commit) => {
                 let token = commit.token;

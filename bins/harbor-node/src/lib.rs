@@ -23,6 +23,7 @@ mod dataplane;
 pub mod dev;
 mod driver;
 mod error;
+mod event_log;
 mod handle;
 pub mod logging;
 mod metrics;

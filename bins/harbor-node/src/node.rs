@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl Node {
             networks: config.backend_networks.clone(),
             tcp: config.tcp.clone(),
             udp: config.udp.clone(),
-            sessions: usize::try_from(files.saturating_mul(SESSION_SHARE) / 100).unwrap_or(usize::MAX),
+            sessions: config.udp_sessions.map_or_else(|| session_share(files), NonZeroUsize::get),
             drain: config.drain.limit.as_duration(),
             outcomes: done.clone(),
             watcher: Arc::new(watcher),
@@ -199,6 +200,11 @@ impl Drop for Part {
     }
 }
 
+/// UDP sessions of all services when nothing is set.
+fn session_share(files: u64) -> usize {
+    usize::try_from(files.saturating_mul(SESSION_SHARE) / 100).unwrap_or(usize::MAX)
+}
+
 /// Makes the state directory (0700) if it is missing; the path of the state file in it.
 pub(crate) fn open_dir(config: &NodeConfig) -> Result<PathBuf, NodeError> {
     make_dir(&config.state_dir).map_err(|source| NodeError::StateDir { path: config.state_dir.clone(), source })?;
@@ -231,4 +237,15 @@ pub(crate) fn open_state(path: &Path) -> Result<Option<harbor_types::Loaded>, St
         return Ok(None);
     }
     RedbStore::open_existing(path)?.load().map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_leave_three_files_in_ten_to_everything_else() {
+        assert_eq!([0, 1_024, 1_048_576].map(session_share), [0, 716, 734_003]);
+        assert_eq!(session_share(u64::MAX), usize::MAX / 100, "a limit without end does not wrap");
+    }
 }

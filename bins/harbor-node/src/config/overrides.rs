@@ -55,6 +55,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("udp.idle", Shape::Text),
     setting("udp.max_sessions", Shape::Number),
     setting("udp.max_sessions_per_source", Shape::Number),
+    setting("udp.max_sessions_node", Shape::Number),
     setting("drain.grace", Shape::Text),
     setting("drain.limit", Shape::Text),
     setting("log.format", Shape::Text),

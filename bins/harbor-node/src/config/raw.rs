@@ -66,6 +66,7 @@ struct RawUdp {
     idle: Option<Span>,
     max_sessions: Option<NonZeroUsize>,
     max_sessions_per_source: Option<NonZeroUsize>,
+    max_sessions_node: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -239,6 +240,7 @@ impl RawNode {
             backend_networks: self.backend_networks.map_or_else(BackendNetworks::private, BackendNetworks::new),
             threads,
             tcp: self.tcp.decide(),
+            udp_sessions: self.udp.max_sessions_node,
             udp: self.udp.decide(),
             drain: Drain {
                 grace: self.drain.grace.unwrap_or(DRAIN_GRACE),

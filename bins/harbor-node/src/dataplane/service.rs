@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use harbor_registry::BindOrder;
 use harbor_tcp::{Listener, Pool};
-use harbor_types::{BackendSnapshot, BindError, Generation, Protocol, ServiceId, ServiceName};
+use harbor_types::{BackendSnapshot, BindError, Generation, InstanceId, Protocol, Revision, ServiceId, ServiceName};
 use harbor_udp::{Budget, UdpListener, UdpService};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -67,6 +68,8 @@ pub(super) struct Relayed {
     cut: CancellationToken,
     listeners: TaskTracker,
     connections: TaskTracker,
+    /// Waits for the drain limit of backends that left; they end with the service.
+    dismissals: JoinSet<()>,
 }
 
 impl Relayed {
@@ -87,6 +90,7 @@ impl Relayed {
             cut: CancellationToken::new(),
             listeners: TaskTracker::new(),
             connections: TaskTracker::new(),
+            dismissals: JoinSet::new(),
         }
     }
 
@@ -107,6 +111,19 @@ impl Relayed {
         if let Some(held) = self.held.take() {
             self.accept(held, threads);
         }
+    }
+
+    /// Cuts the connections to a backend that left, those that still run after `limit`.
+    pub(super) fn dismiss(&mut self, instance: InstanceId, joined: Revision, limit: Duration) {
+        while self.dismissals.try_join_next().is_some() {}
+        let (pool, service, name) = (Arc::clone(&self.pool), self.id, self.name.clone());
+        self.dismissals.spawn(async move {
+            tokio::time::sleep(limit).await;
+            let cut = pool.cut(&instance, joined);
+            if cut > 0 {
+                tracing::info!(%service, %name, %instance, cut, "connections to an instance that left were cut");
+            }
+        });
     }
 
     fn accept(&mut self, held: Held, threads: &Arc<RelayThreads>) {

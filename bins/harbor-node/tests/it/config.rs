@@ -76,6 +76,7 @@ fn variables_win_over_the_file_and_flags_over_both() {
         ("HARBOR_PUBLIC_LISTEN", "10.1.1.1,fd00::1"),
         ("HARBOR_API_INSECURE", "true"),
         ("HARBOR_UDP_MAX_SESSIONS", "7"),
+        ("HARBOR_UDP_MAX_SESSIONS_NODE", "9"),
         ("HARBOR_TOKEN", "a-token-from-the-environment"),
         ("HARBOR_SERVICE_HOST", "10.96.0.1"),
         ("PATH", "/bin"),
@@ -88,7 +89,7 @@ fn variables_win_over_the_file_and_flags_over_both() {
     let public = config.public.unwrap();
     assert_eq!(public.listen, ["10.1.1.1".parse::<std::net::IpAddr>().unwrap(), "fd00::1".parse().unwrap()]);
     assert_eq!(public.ext_host.to_string(), "15.185.104.122", "the block's other keys stay");
-    assert_eq!(config.udp.sessions, 7);
+    assert_eq!((config.udp.sessions, config.udp_sessions.map(usize::from)), (7, Some(9)));
     assert_eq!(config.node_id.as_str(), "by-flag");
     assert!(matches!(config.token, TokenSource::Given(_)));
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);

@@ -16,6 +16,7 @@ mod dev_run;
 mod faults;
 mod kill9;
 mod process;
+mod promises;
 mod real_clients;
 mod restart;
 mod restore;

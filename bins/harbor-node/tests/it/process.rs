@@ -249,6 +249,33 @@ async fn a_killed_node_starts_again_on_the_same_ports() {
 }
 
 #[tokio::test]
+async fn the_log_tells_what_happens_to_services_and_instances() {
+    let (folder, host) = (tempfile::tempdir().unwrap(), own_loopback());
+    let config = config_file(folder.path(), host, 4, QUICK);
+    let mut process = Process::serve(&config);
+    let node = client(process.api);
+    let service = node.create_service(&named("tcp-port")).await.unwrap().value;
+    let order = RegisterBackend { addr: "127.0.0.1:9".parse().unwrap(), ttl: None, permanent: true };
+    node.register(&service.id.into(), &"i0".parse().unwrap(), &order).await.unwrap();
+    let field = |line: &str, key: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()[key].clone();
+    let line = process.line("service created");
+    assert_eq!((field(&line, "name"), field(&line, "service")), ("tcp-port".into(), service.id.to_string().into()));
+    let line = process.line("instance joined");
+    assert_eq!(field(&line, "detail"), "instance i0 at 127.0.0.1:9");
+
+    process.child.kill().unwrap();
+    process.child.wait().unwrap();
+    let _thief = TcpListener::bind((host, service.port.get())).unwrap();
+    let mut process = Process::serve(&config);
+    let said = process.said.iter().find(|line| line.contains("conflicted"));
+    let line = said.unwrap_or_else(|| panic!("the start says nothing of it: {:?}", process.said)).clone();
+    assert_eq!((field(&line, "name"), field(&line, "level")), ("tcp-port".into(), "WARN".into()));
+    assert!(field(&line, "detail").to_string().contains("held by another process"), "{line}");
+    process.signal("TERM");
+    assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn the_environment_configures_a_node_and_the_token_is_never_printed() {
     let folder = tempfile::tempdir().unwrap();
     let secret = "a-secret-nobody-may-read";

@@ -174,6 +174,29 @@ async fn deregistering_takes_effect_before_it_is_answered() {
 }
 
 #[tokio::test]
+async fn a_connection_that_outlasts_its_instances_registration_is_reset_at_the_limit() {
+    let node = TestNode::start_with(8, |config| config.drain.limit = Span::millis(100)).await;
+    let service = node.order("tcp-port").await;
+    let (leaves, stays) = (Server::echo().await, Server::echo().await);
+    node.register(&service, "leaves", leaves.addr()).await;
+    node.register(&service, "stays", stays.addr()).await;
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let mut client = TcpStream::connect(node.addr(&service)).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        client.read_exact(&mut [0]).await.unwrap();
+        connections.push(client);
+    }
+    node.client.deregister(&service.id.into(), &"leaves".parse().unwrap()).await.unwrap();
+    let error = bounded("the cut", connections[0].read(&mut [0])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    connections[1].write_all(b"y").await.unwrap();
+    bounded("the other's echo", connections[1].read_exact(&mut [0])).await.unwrap();
+    drop(connections);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn deleting_stops_accepting_and_lets_running_connections_finish() {
     let node = TestNode::start_with(8, |config| config.drain.limit = Span::secs(600)).await;
     let service = node.order("tcp-port").await;
