@@ -15,7 +15,7 @@ for package in harbor-types harbor-alloc harbor-registry harbor-store harbor-env
 done
 
 # What a pure core may not name. Tests apart: they end up in `#[cfg(test)]` modules or files named tests.rs.
-forbidden='std::net::(Tcp|Udp)|UdpSocket|TcpStream|TcpListener|Instant::now|SystemTime::now|std::thread|std::env|std::fs|tokio'
+forbidden='std::net::(Tcp|Udp)|UdpSocket|TcpStream|TcpListener|Instant::now|SystemTime::now|std::thread|std::env|std::fs|std::process|std::\{[^;]*\b(thread|env|fs|process)\b|tokio'
 pure_sources() {
     find crates/harbor-alloc/src crates/harbor-registry/src crates/harbor-env/src crates/harbor-types/src -name '*.rs' ! -name tests.rs
     for crate in tcp udp; do # files behind `#[cfg(feature = "io")]` on their `mod` lines are the shell

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use harbor_client::{Client, ClientError};
 use harbor_node::{Drain, Handle, Node, NodeConfig, NodeError, Status, Token};
@@ -271,12 +271,14 @@ impl Process {
 
     /// Waits for the end, at most [`BOUND`].
     pub(crate) async fn ended(&mut self) -> ExitStatus {
+        // Registered before the first look, so that no end is missed in between.
+        let mut ends = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child()).unwrap();
         bounded("the program to end", async {
             loop {
                 if let Some(status) = self.child.try_wait().unwrap() {
                     return status;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                ends.recv().await;
             }
         })
         .await
