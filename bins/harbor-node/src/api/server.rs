@@ -22,6 +22,8 @@ const HEADER_LIMIT: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 16 * 1024;
 /// How long running requests may take once the node stops.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
+/// The same once nobody wants to wait any more: enough for answers that are being written.
+const HURRIED_REQUESTS: Duration = Duration::from_millis(200);
 /// Pause after an accept that failed because the machine is short of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -30,6 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// # Cancel safety
 /// Dropping it closes every connection.
 pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) {
+    let hurry = api.handle.hurry.clone();
     let service = TowerToHyperService::new(router(api));
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -63,7 +66,18 @@ pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: Cancel
     }
     drop(listener);
     let all = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(LAST_REQUESTS, all).await.is_err() {
+    let limit = async {
+        let hurried = async {
+            hurry.cancelled().await;
+            tokio::time::sleep(HURRIED_REQUESTS).await;
+        };
+        let _ = tokio::time::timeout(LAST_REQUESTS, hurried).await;
+    };
+    let finished = tokio::select! {
+        () = all => true,
+        () = limit => false,
+    };
+    if !finished {
         tracing::warn!("API requests that were still running are cut");
     }
 }

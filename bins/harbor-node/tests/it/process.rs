@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use harbor_store::redb::{Database, TableDefinition};
 use harbor_testkit::ports::own_loopback;
@@ -13,7 +14,7 @@ use harbor_types::wire::RegisterBackend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::rig::{Process, client, config_file, named, program, range, raw};
+use crate::rig::{Process, TOKEN, client, config_file, named, program, range, raw};
 
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = program(args).output().unwrap();
@@ -198,8 +199,20 @@ async fn a_second_signal_stops_at_once() {
     process.signal("TERM");
     process.line("still accepting");
     assert_eq!(raw(process.api, "GET", "/livez", &[], b"").await.status, 200);
+    // A request whose body never comes would be waited for, were there time.
+    let mut slow = TcpStream::connect(process.api).await.unwrap();
+    let head = format!(
+        "POST /v1/services HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n\
+         Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 25];
+    bounded("the node to ask for the body", slow.read_exact(&mut answer)).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 100"), "{answer:?}");
+    let asked = Instant::now();
     process.signal("TERM");
     assert_eq!(process.ended().await.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
