@@ -227,6 +227,7 @@ fn registry_config(config: &NodeConfig, api: SocketAddr) -> RegistryConfig {
         ttl: config.ttl,
         networks: config.backend_networks.clone(),
         own_addrs: vec![api],
+        own_ips: system::own_ips(),
         ..RegistryConfig::new(config.node_id.clone(), config.host, config.port_range.clone())
     }
 }

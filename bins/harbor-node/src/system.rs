@@ -1,6 +1,10 @@
 //! What the operating system allows: file descriptors, and the range it takes ports from for outgoing connections.
 
+use std::net::IpAddr;
+
 use harbor_types::{Port, PortRange, PortRanges};
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Where Linux keeps its ephemeral range.
@@ -16,6 +20,16 @@ pub fn raise_file_limit() -> u64 {
     // A failure leaves the old limit, which is what gets reported.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(Resource::Nofile).current.unwrap_or(FEW_FILES)
+}
+
+/// The addresses of this machine's interfaces; none where they cannot be read.
+pub fn own_ips() -> Vec<IpAddr> {
+    let of_sockets = |address: SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    let found = getifaddrs().into_iter().flatten();
+    found.filter_map(|interface| interface.address.and_then(of_sockets)).collect()
 }
 
 /// A warning when `ranges` meets the ports the system hands to outgoing connections, with its cure.
@@ -43,6 +57,12 @@ fn overlap(ranges: &PortRanges, ephemeral: &str, reserved: &str) -> Option<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_is_an_address_of_this_machine() {
+        let ips = own_ips();
+        assert!(ips.contains(&IpAddr::from([127, 0, 0, 1])), "{ips:?}");
+    }
 
     #[test]
     fn a_range_that_meets_the_ephemeral_one_is_warned_about() {

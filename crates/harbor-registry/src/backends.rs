@@ -112,6 +112,7 @@ impl Registry {
         ip.is_loopback()
             || ip == self.config.host
             || Some(ip) == public
+            || self.config.own_ips.contains(&ip)
             || self.config.own_addrs.iter().any(|own| own.ip() == ip)
     }
 

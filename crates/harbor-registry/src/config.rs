@@ -60,6 +60,8 @@ pub struct Config {
     pub networks: BackendNetworks,
     /// Listeners of the node itself that are no services (its API): never a backend's address.
     pub own_addrs: Vec<SocketAddr>,
+    /// Every address of this machine, as far as it is known: what a listener on all addresses is reached by.
+    pub own_ips: Vec<IpAddr>,
     /// Calls that may wait for one service ([`MAX_WAITING`]).
     pub max_waiting: usize,
 }
@@ -80,6 +82,7 @@ impl Config {
             ttl: TTL,
             networks: BackendNetworks::private(),
             own_addrs: Vec::new(),
+            own_ips: Vec::new(),
             max_waiting: MAX_WAITING,
         }
     }

@@ -38,6 +38,9 @@ pub enum AddressError {
 const PRIVATE: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
+/// Metadata services of clouds outside the link-local range.
+const METADATA: [[u8; 4]; 3] = [[100, 100, 100, 200], [192, 0, 0, 192], [168, 63, 129, 16]];
+
 impl BackendNetworks {
     /// These networks.
     #[must_use]
@@ -83,13 +86,22 @@ fn forbidden(addr: SocketAddr) -> Option<&'static str> {
         IpAddr::V4(ip) if ip.is_link_local() => Some("link-local (cloud metadata lives there)"),
         IpAddr::V4(ip) if ip.is_multicast() => Some("multicast"),
         IpAddr::V4(ip) if ip.is_broadcast() => Some("broadcast"),
+        // Alibaba's lies in the shared range, Oracle's in a protocol block, Azure's is a public one.
+        IpAddr::V4(ip) if METADATA.contains(&ip.octets()) => Some("a cloud metadata address"),
         IpAddr::V4(_) => None,
         IpAddr::V6(ip) if ip.is_unspecified() => Some("unspecified"),
         IpAddr::V6(ip) if ip.is_multicast() => Some("multicast"),
         IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("link-local"),
         IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => Some("an IPv4 address in IPv6 clothes; give it as IPv4"),
-        // AWS's metadata address: unique local, but never an application.
-        IpAddr::V6(ip) if ip.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Some("a cloud metadata address"),
+        // AWS's and Google's: unique local, but never an application.
+        IpAddr::V6(ip)
+            if matches!(
+                ip.segments(),
+                [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+            ) =>
+        {
+            Some("a cloud metadata address")
+        }
         IpAddr::V6(_) => None,
     }
 }
@@ -113,6 +125,9 @@ mod tests {
             ("169.254.169.254:80", false),
             ("[fe80::1]:80", false),
             ("[fd00:ec2::254]:80", false),
+            ("[fd20:ce::254]:80", false),
+            ("100.100.100.200:80", false),
+            ("100.100.100.201:80", true),
             ("[::ffff:10.0.0.5]:80", false),
             ("0.0.0.0:80", false),
             ("[::]:80", false),

@@ -1,11 +1,13 @@
 //! What survives a stop: services, ports, bindings, instances; and what happens when a port was stolen meanwhile.
 
 use std::net::{TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
 
 use harbor_testkit::ports::own_loopback;
 use harbor_testkit::tcp::Server;
 use harbor_testkit::wait::bounded;
-use harbor_types::wire::ServiceState;
+use harbor_types::Span;
+use harbor_types::wire::{RegisterBackend, ServiceState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -34,6 +36,27 @@ async fn services_come_back_on_their_ports_with_bindings_and_instances() {
         assert_eq!(new.backends.len(), 1);
         assert_eq!(greeting(node.addr(&new)).await.unwrap(), "i0");
     }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn known_instances_stay_for_one_full_time_to_live_after_a_restart_and_no_longer() {
+    let node = TestNode::start(4).await;
+    let backend = Server::greeter("i0").await;
+    let service = node.order("tcp-port").await;
+    let order = RegisterBackend { addr: backend.addr(), ttl: Some(Span::secs(2)), permanent: false };
+    node.client.register(&service.id.into(), &"i0".parse().unwrap(), &order).await.unwrap();
+    let (host, folder) = (node.host, node.stop().await);
+    let before = Instant::now();
+    let node = TestNode::open(folder, host, 4, |_| {}).await.unwrap();
+    assert_eq!(greeting(node.addr(&service)).await.unwrap(), "i0");
+    node.wait("the silent instance to go", |status| status.counts.backends == 0).await;
+    assert!(before.elapsed() >= Duration::from_secs(2), "{:?}", before.elapsed());
+    assert!(greeting(node.addr(&service)).await.is_err());
+    // What ran out stays out.
+    let (host, folder) = (node.host, node.stop().await);
+    let node = TestNode::open(folder, host, 4, |_| {}).await.unwrap();
+    assert!(node.show(&service).await.backends.is_empty());
     node.stop().await;
 }
 
@@ -72,7 +95,7 @@ async fn a_stolen_port_makes_its_service_conflicted_until_the_thief_leaves() {
 
 #[tokio::test]
 async fn a_stopping_node_is_not_ready_still_accepts_and_lets_connections_finish() {
-    let node = TestNode::start_with(8, |config| config.drain.grace = harbor_types::Span::secs(600)).await;
+    let node = TestNode::start_with(8, |config| config.drain.grace = Span::secs(600)).await;
     let service = node.order("tcp-port").await;
     let backend = Server::echo().await;
     node.register(&service, "i0", backend.addr()).await;

@@ -168,6 +168,12 @@ fn times_to_live_and_addresses_that_cannot_be_are_refused() {
         Err(Refusal::OwnListener { addr: own }),
         "the wildcard listener on our ip"
     );
+    let own = std::net::SocketAddr::new("10.1.0.3".parse().unwrap(), world.port(1));
+    assert_eq!(
+        world.register(1, "i0", own),
+        Err(Refusal::OwnListener { addr: own }),
+        "and on another interface of ours"
+    );
     let elsewhere = std::net::SocketAddr::new("10.1.0.2".parse().unwrap(), world.port(1));
     assert!(joined(&world.register(1, "i0", elsewhere)), "the same number on another host is none of ours");
     assert!(matches!(world.register(9, "i0", addr(1)), Err(Refusal::UnknownService { .. })));

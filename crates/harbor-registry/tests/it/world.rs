@@ -69,6 +69,7 @@ pub(crate) fn config(ranges: &str) -> Config {
     let mut config = Config::new("node_1".parse().unwrap(), host, ranges.parse().unwrap());
     config.public = Some(PublicAddress { ext_host: "192.0.2.7".parse().unwrap(), ext_hostname: None });
     config.own_addrs = vec!["127.0.0.1:8700".parse().unwrap()];
+    config.own_ips = vec!["10.1.0.3".parse().unwrap()];
     config
 }
 
