@@ -11,7 +11,9 @@ use harbor_node::config::Loaded;
 use harbor_node::{ConfigError, EXIT_RUNTIME, NodeConfig, NodeError};
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let ended = run(Cli::parse().command);
+    harbor_node::logging::flush();
+    match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error:#}");

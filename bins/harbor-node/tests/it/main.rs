@@ -22,4 +22,5 @@ mod restart;
 mod restore;
 mod rig;
 mod services;
+mod stalled;
 mod traffic;
