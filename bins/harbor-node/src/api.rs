@@ -126,8 +126,13 @@ async fn authorise(State(api): App, request: Request, next: Next) -> Response {
     if matches!(request.uri().path(), "/livez" | "/readyz") {
         return next.run(request).await;
     }
-    let presented = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let Some(presented) = presented else { return Failure::no_token().into_response() };
+    let mut presented = request.headers().get_all(header::AUTHORIZATION).iter();
+    let presented = match (presented.next(), presented.next()) {
+        (None, _) => return Failure::no_token().into_response(),
+        (Some(value), None) => value.to_str().unwrap_or_default(),
+        // What stands between may have looked at the other one.
+        (Some(_), Some(_)) => return Failure::two_tokens().into_response(),
+    };
     let token = presented
         .split_once(' ')
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))

@@ -1,16 +1,19 @@
 //! Requests taken apart: JSON bodies, path parts and queries, each refused with the place that is wrong.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use harbor_types::{OrgName, ServiceId, ServiceName, SpaceName};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::Failure;
 use super::{Api, MAX_BODY};
@@ -36,7 +39,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Input<T> {
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message, remedy));
         }
         let body = body(request.into_body()).await?;
-        serde_json::from_slice(&body).map(Self).map_err(|error| {
+        serde_json::from_slice(&body).map(|Object(inner)| Self(inner)).map_err(|error| {
             let (word, remedy) = match error.classify() {
                 serde_json::error::Category::Data => {
                     ("bad_value", "correct the field; see /openapi.json for the shape")
@@ -48,16 +51,46 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Input<T> {
     }
 }
 
+/// A shape that comes as a JSON object: serde takes an array for a struct as well, each value for the field at its place.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
 async fn body(body: Body) -> Result<bytes::Bytes, Failure> {
-    let read = tokio::time::timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect()).await;
-    match read {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::new(
+    let too_large = || {
+        Failure::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
             format!("the body is larger than {MAX_BODY} bytes"),
             "send less: no request needs more than a few hundred bytes",
-        )),
+        )
+    };
+    // Declared too large: said at once, and before a client that asked is told to go on.
+    if usize::try_from(body.size_hint().lower()).is_ok_and(|least| least > MAX_BODY) {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect()).await;
+    match read {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Failure::new(
             StatusCode::BAD_REQUEST,
             "body_broken",

@@ -43,6 +43,11 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, "token_wrong", "the token is not the one of this node", remedy)
     }
 
+    pub(crate) fn two_tokens() -> Self {
+        let remedy = "send the header `Authorization: Bearer TOKEN` once";
+        Self::new(StatusCode::UNAUTHORIZED, "token_twice", "the request has more than one Authorization header", remedy)
+    }
+
     pub(crate) fn too_slow() -> Self {
         let remedy = "it may still be carried out: look at the state, then ask again";
         Self::new(StatusCode::GATEWAY_TIMEOUT, "too_slow", "the call took longer than the node waits", remedy)

@@ -29,6 +29,9 @@ async fn wrong_requests_are_refused_with_a_problem_and_change_nothing() {
         ("POST", "/v1/services", "{\"name\": \"a\"", 400, "bad_json", "line 1 column 12"),
         ("POST", "/v1/services", "", 400, "bad_json", "EOF"),
         ("POST", "/v1/services", "[1]", 400, "bad_value", "line 1 column"),
+        ("POST", "/v1/services", "[\"a\"]", 400, "bad_value", "sequence, expected an object at line 1 column"),
+        ("POST", "/v1/services", "{\"name\": \"a\", \"name\": \"b\"}", 400, "bad_value", "duplicate field `name`"),
+        ("PUT", backend, "[\"127.0.0.1:80\"]", 400, "bad_value", "sequence, expected an object"),
         ("POST", "/v1/services", "{\"name\": \"a\"} x", 400, "bad_json", "trailing"),
         ("POST", "/v1/services", "{\"name\": \"a\", \"protocl\": \"udp\"}", 400, "bad_value", "unknown field `protocl`"),
         ("POST", "/v1/services", "{\"name\": \"a b\"}", 400, "bad_value", "service name \"a b\" is not valid"),
@@ -133,6 +136,11 @@ async fn without_the_token_only_health_is_open() {
                 "{problem:?}"
             );
         }
+    }
+    let other = ("Authorization", "Bearer wrong-token-of-the-tests");
+    for twice in [[bearer(), other], [other, bearer()]] {
+        let answer = raw(node.api, "GET", "/v1/services", &twice, b"").await;
+        assert_eq!((answer.status, answer.problem().error.as_str()), (401, "token_twice"), "{twice:?}");
     }
     let answer = raw(node.api, "GET", "/v1/services", &[("authorization", "bearer the-token-of-the-tests")], b"").await;
     assert_eq!(answer.status, 200, "the scheme is case-insensitive");
@@ -244,6 +252,24 @@ async fn a_connection_serves_several_requests_and_survives_a_refused_one() {
         let mut start = vec![0; 4096];
         let read = bounded("an answer", stream.read(&mut start)).await.unwrap();
         assert!(start[..read].starts_with(want.as_bytes()), "{request}: {}", String::from_utf8_lossy(&start[..read]));
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_declared_too_large_is_refused_before_it_is_sent() {
+    let node = TestNode::start(8).await;
+    let (name, value) = bearer();
+    for asks in ["", "Expect: 100-continue\r\n"] {
+        let mut stream = TcpStream::connect(node.api).await.unwrap();
+        let head = format!(
+            "POST /v1/services HTTP/1.1\r\nHost: x\r\n{name}: {value}\r\nContent-Type: application/json\r\n\
+             {asks}Content-Length: 99999999999\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        bounded("an answer without a body sent", stream.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 413", "{asks}");
     }
     node.stop().await;
 }
