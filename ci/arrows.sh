@@ -12,11 +12,12 @@ declare -A allowed=(
     [harbor-tcp]="types"
     [harbor-udp]="types"
     [harbor-env]="types"
+    [harbor-tls]="types"
     [harbor-client]="types"
     [harbor-testkit]="types"
     [harbor-node]="types registry store tcp udp env"
     [harbor]="types env client"
-    [harbor-examples]="types alloc registry store tcp udp env client testkit node"
+    [harbor-examples]="types alloc registry store tcp udp env tls client testkit node"
     [harbor-benches]="types alloc registry store tcp udp env client testkit node"
 )
 failed=0

@@ -8,6 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 declare -A packages=(
     [redis-server]=redis-server [redis-benchmark]=redis-tools [dig]=bind9-dnsutils [dnsmasq]=dnsmasq-base
     [iperf3]=iperf3 [nc]=netcat-openbsd [curl]=curl [python3]=python3
+    [openssl]=openssl
 )
 missing=()
 for command in "${!packages[@]}"; do
