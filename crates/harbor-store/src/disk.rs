@@ -7,6 +7,8 @@ use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
@@ -114,8 +116,18 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// Passes a boxed backend to redb, which takes them by type.
-pub(crate) struct Handle(pub(crate) Box<dyn StorageBackend>);
+/// Counts the syncs that succeeded on the handles of one store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Syncs(Arc<AtomicU64>);
+
+impl Syncs {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Passes a boxed backend to redb, which takes them by type; counts its syncs.
+pub(crate) struct Handle(pub(crate) Box<dyn StorageBackend>, pub(crate) Syncs);
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,7 +149,9 @@ impl StorageBackend for Handle {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.0.sync_data()?;
+        self.1.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

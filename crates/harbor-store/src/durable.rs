@@ -15,10 +15,10 @@ use harbor_types::{Changes, Commit, CommitOutcome, Loaded, Revision};
 use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
 
 use crate::check::Census;
-use crate::disk::{Disk, FileDisk, Handle, create_if_missing};
+use crate::disk::{Disk, FileDisk, Handle, Syncs, create_if_missing};
 use crate::plan::plan;
 use crate::retention::{RETENTION, Retention};
-use crate::store::{IN_DOUBT, Store, StoreError};
+use crate::store::{Store, StoreError, in_doubt};
 use crate::tables::{FORMAT, Snapshot, TableFault, Tables, format_and_revision, initialise, mark_opened};
 
 /// Most memory that redb uses for pages; it takes as much as it reads. 10,000 services fit several times.
@@ -33,8 +33,9 @@ pub struct RedbStore {
     retention: Retention,
     /// None after a failure, until the next call opens it again.
     database: Option<Database>,
-    /// An attempt may or may not be in the file; only set without a database.
-    in_doubt: bool,
+    /// Why an attempt may or may not be in the file; only set without a database.
+    in_doubt: Option<String>,
+    syncs: Syncs,
     /// Revision that is known to be durable.
     latest: Revision,
 }
@@ -64,8 +65,9 @@ impl RedbStore {
     /// # Errors
     /// As [`open_existing`](Self::open_existing).
     pub fn open_on(mut disk: Box<dyn Disk>, retention: Retention) -> Result<Self, StoreError> {
-        let (database, latest) = open_database(&mut *disk)?;
-        Ok(Self { disk, retention, database: Some(database), in_doubt: false, latest })
+        let syncs = Syncs::default();
+        let (database, latest) = open_database(&mut *disk, &syncs)?;
+        Ok(Self { disk, retention, database: Some(database), in_doubt: None, syncs, latest })
     }
 
     /// Makes an empty store on an empty `disk`.
@@ -73,8 +75,9 @@ impl RedbStore {
     /// # Errors
     /// [`StoreError::Corrupt`] when the disk is not empty, [`StoreError::Io`] when it refuses.
     pub fn create_on(mut disk: Box<dyn Disk>, retention: Retention) -> Result<Self, StoreError> {
-        let database = create_database(&mut *disk)?;
-        Ok(Self { disk, retention, database: Some(database), in_doubt: false, latest: Revision(0) })
+        let syncs = Syncs::default();
+        let database = create_database(&mut *disk, &syncs)?;
+        Ok(Self { disk, retention, database: Some(database), in_doubt: None, syncs, latest: Revision(0) })
     }
 
     /// Closes the store in good order, which shrinks the file. Dropping does the same and keeps quiet about failures;
@@ -106,12 +109,12 @@ impl RedbStore {
         let database = match self.database.take() {
             Some(database) => database,
             None => {
-                let (database, found) = open_database(&mut *self.disk)?;
+                let (database, found) = open_database(&mut *self.disk, &self.syncs)?;
                 if found < self.latest {
                     return Err(StoreError::Behind { known: self.latest, found });
                 }
                 self.latest = found;
-                self.in_doubt = false;
+                self.in_doubt = None;
                 database
             }
         };
@@ -148,15 +151,15 @@ impl Store for RedbStore {
 
     fn commit_all(&mut self, commits: &[Commit]) -> Vec<CommitOutcome> {
         let none = |why: String| vec![CommitOutcome::NotCommitted(why); commits.len()];
-        if self.in_doubt {
-            return none(IN_DOUBT.into());
+        if let Some(why) = &self.in_doubt {
+            return none(in_doubt(why));
         }
-        let retention = self.retention;
+        let (retention, syncs) = (self.retention, self.syncs.clone());
         let database = match self.ready() {
             Ok(database) => database,
             Err(error) => return none(describe(&error)),
         };
-        let committing = Cell::new(false);
+        let committing = Committing { syncs: &syncs, before: Cell::new(None) };
         let attempt = catch_unwind(AssertUnwindSafe(|| attempt(database, commits, retention, &committing)));
         let failure = match attempt {
             Ok(Ok((outcomes, revision))) => {
@@ -167,10 +170,10 @@ impl Store for RedbStore {
             Err(panic) => panic_text(&*panic),
         };
         self.discard();
-        if !committing.get() {
+        if !committing.may_have_happened() {
             return none(failure);
         }
-        self.in_doubt = true;
+        self.in_doubt = Some(failure.clone());
         vec![CommitOutcome::Unknown(failure); commits.len()]
     }
 
@@ -194,18 +197,35 @@ impl fmt::Debug for RedbStore {
         f.debug_struct("RedbStore")
             .field("path", &self.disk.path())
             .field("latest", &self.latest)
-            .field("in_doubt", &self.in_doubt)
+            .field("in_doubt", &self.in_doubt.is_some())
             .finish_non_exhaustive()
     }
 }
 
-/// Runs the commits in one transaction; answers their outcomes and the latest revision. `committing` is set from the
-/// moment on when a failure no longer proves that nothing was written.
+/// How far a transaction's commit came. Its header is pointed at the new pages only once these were synced: while no
+/// sync of it has succeeded, it has not happened.
+struct Committing<'s> {
+    syncs: &'s Syncs,
+    /// Syncs before the commit began.
+    before: Cell<Option<u64>>,
+}
+
+impl Committing<'_> {
+    fn begin(&self) {
+        self.before.set(Some(self.syncs.count()));
+    }
+
+    fn may_have_happened(&self) -> bool {
+        self.before.get().is_some_and(|before| self.syncs.count() > before)
+    }
+}
+
+/// Runs the commits in one transaction; answers their outcomes and the latest revision.
 fn attempt(
     database: &Database,
     commits: &[Commit],
     retention: Retention,
-    committing: &Cell<bool>,
+    committing: &Committing<'_>,
 ) -> Result<(Vec<CommitOutcome>, Revision), TableFault> {
     let txn = begin(database)?;
     let mut tables = Tables::open(&txn)?;
@@ -226,7 +246,7 @@ fn attempt(
     if latest == before {
         txn.abort()?;
     } else {
-        committing.set(true);
+        committing.begin();
         txn.commit()?;
     }
     Ok((outcomes, latest))
@@ -245,8 +265,8 @@ fn builder() -> Builder {
     builder
 }
 
-fn storage(disk: &mut dyn Disk) -> Result<(Handle, u64), StoreError> {
-    let opened = disk.storage().and_then(|storage| Ok((storage.len()?, Handle(storage))));
+fn storage(disk: &mut dyn Disk, syncs: &Syncs) -> Result<(Handle, u64), StoreError> {
+    let opened = disk.storage().and_then(|storage| Ok((storage.len()?, Handle(storage, syncs.clone()))));
     match opened {
         Ok((len, storage)) => Ok((storage, len)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -256,8 +276,8 @@ fn storage(disk: &mut dyn Disk) -> Result<(Handle, u64), StoreError> {
     }
 }
 
-fn open_database(disk: &mut dyn Disk) -> Result<(Database, Revision), StoreError> {
-    let (storage, len) = storage(disk)?;
+fn open_database(disk: &mut dyn Disk, syncs: &Syncs) -> Result<(Database, Revision), StoreError> {
+    let (storage, len) = storage(disk, syncs)?;
     let path = disk.path();
     if len == 0 {
         // redb would take it for a new file, and the records would be gone without a word.
@@ -283,8 +303,8 @@ fn open_database(disk: &mut dyn Disk) -> Result<(Database, Revision), StoreError
     }
 }
 
-fn create_database(disk: &mut dyn Disk) -> Result<Database, StoreError> {
-    let (storage, len) = storage(disk)?;
+fn create_database(disk: &mut dyn Disk, syncs: &Syncs) -> Result<Database, StoreError> {
+    let (storage, len) = storage(disk, syncs)?;
     let path = disk.path();
     if len != 0 {
         return Err(StoreError::Corrupt { path: path.to_path_buf(), detail: "it is not empty".into() });

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use harbor_types::{Changes, Commit, CommitOutcome, Loaded, Revision};
 
-use crate::store::{IN_DOUBT, Store, StoreError};
+use crate::store::{Store, StoreError, in_doubt};
 
 /// How a call goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,7 +104,7 @@ impl<S: Store> Store for FaultyStore<S> {
     fn commit_all(&mut self, commits: &[Commit]) -> Vec<CommitOutcome> {
         let all = |outcome: CommitOutcome| vec![outcome; commits.len()];
         if self.in_doubt {
-            return all(CommitOutcome::NotCommitted(IN_DOUBT.into()));
+            return all(CommitOutcome::NotCommitted(in_doubt("scripted: unknown")));
         }
         let unknown = || CommitOutcome::Unknown("scripted: unknown".into());
         match self.faults.next_commit() {

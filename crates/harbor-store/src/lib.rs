@@ -52,9 +52,9 @@
 //! caught and reported as damage.
 //!
 //! # After a failure
-//! * Before the transaction's commit began: nothing was written that a header names. `NotCommitted`; the next call opens
-//!   the file again, for redb does not go on after an I/O error.
-//! * In the transaction's commit: the new header may or may not be on the disk. `Unknown`, and commits are refused.
+//! * Before the first sync of the transaction's commit has succeeded (a full disk mostly fails there): nothing was written
+//!   that a header names. `NotCommitted`; the next call opens the file again, for redb does not go on after an I/O error.
+//! * After it: the new header may or may not be on the disk. `Unknown`, and commits are refused.
 //! * [`Store::changes_since`] (or [`Store::load`]) then drops the database, with which no write of the attempt is left to
 //!   come, and opens the file again as above. A failed sync on Linux may leave pages in the cache that are marked clean
 //!   and will never be written, so a second sync proves nothing about them. It does not have to: data pages of the failed

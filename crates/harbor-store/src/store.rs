@@ -8,8 +8,10 @@ use std::path::PathBuf;
 
 use harbor_types::{Changes, Commit, CommitOutcome, Loaded, Revision};
 
-/// What a store answers to commits while an earlier outcome is unknown.
-pub(crate) const IN_DOUBT: &str = "an earlier commit's outcome is unknown; read the changes first";
+/// What a store answers to commits while an earlier outcome is unknown; `why` it is.
+pub(crate) fn in_doubt(why: &str) -> String {
+    format!("whether an earlier change was stored is still to be found out, after: {why}")
+}
 
 /// Keeps records and numbers the changes to them.
 ///

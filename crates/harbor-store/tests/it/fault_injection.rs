@@ -29,8 +29,9 @@ struct Tally {
     unknown_committed: u32,
     unknown_lost: u32,
     failed_barriers: u32,
-    /// At which operation of a commit a fault made its outcome unknown.
+    /// At which operation of a commit a fault made its outcome unknown, and at which it proved that nothing happened.
     unknown_at: BTreeSet<u64>,
+    not_committed_at: BTreeSet<u64>,
 }
 
 /// Answers the changes since `revision`, however often the disk fails meanwhile; each failure leaves a disk that holds
@@ -85,6 +86,7 @@ fn outcomes_and_barriers_tell_the_truth_wherever_the_disk_fails() {
             }
             CommitOutcome::NotCommitted(_) => {
                 tally.not_committed += 1;
+                tally.not_committed_at.insert(point);
                 disk.fail(None);
                 assert_eq!(store.load().unwrap(), model.state, "round {round}, not committed");
                 assert_eq!(after_power_cut(&disk), model.state, "round {round}, not committed");
@@ -104,13 +106,16 @@ fn outcomes_and_barriers_tell_the_truth_wherever_the_disk_fails() {
     assert_eq!(open(&disk).load().unwrap(), model.state);
     for (what, count) in [
         ("committed", tally.committed),
+        ("not committed", tally.not_committed),
         ("unknown and committed", tally.unknown_committed),
-        ("unknown and lost", tally.unknown_lost),
         ("barriers that failed", tally.failed_barriers),
     ] {
         assert!(count > 10, "{what}: {count}");
     }
-    assert!(tally.unknown_at.len() > 10, "{:?}", tally.unknown_at);
+    // Only where the write of the header itself failed; everything before that is known not to have happened.
+    assert!(tally.unknown_lost > 0);
+    assert!(tally.unknown_at.len() > 5, "{:?}", tally.unknown_at);
+    assert!(tally.not_committed_at.len() > 5, "{:?}", tally.not_committed_at);
 }
 
 #[test]
@@ -147,7 +152,7 @@ fn a_group_whose_transaction_fails_is_in_doubt_as_a_whole() {
     assert_eq!(store.commit(&creation(1, 1, 20_001)), CommitOutcome::Committed(Revision(1)));
     let group = [creation(2, 2, 20_002), creation(3, 3, 20_001), commit(4, vec![Write::Put(binding(2))])];
     let mut fates = BTreeSet::new();
-    for point in 0..POINTS * 2 {
+    for point in 0..POINTS * 12 {
         let Changes::Since(before) = store.changes_since(Revision(0)).unwrap() else { panic!("all are kept") };
         let latest = Revision(u64::try_from(before.len()).unwrap());
         disk.fail(Some(Failure { after: point % POINTS, count: 1, seed: point }));
@@ -206,7 +211,7 @@ fn a_store_that_was_replaced_by_an_older_one_says_so() {
     store.commit(&creation(1, 1, 20_001));
     let older = disk.cached();
     store.commit(&creation(2, 2, 20_002));
-    disk.fail(Some(Failure { after: 4, count: 1, seed: 1 }));
+    disk.fail(Some(Failure { after: 11, count: 1, seed: 1 }));
     let outcome = store.commit(&commit(3, vec![Write::Put(rest(20_003))]));
     assert!(matches!(outcome, CommitOutcome::Unknown(_)), "{outcome:?}");
     disk.replace(older);
@@ -214,4 +219,20 @@ fn a_store_that_was_replaced_by_an_older_one_says_so() {
     assert!(matches!(told, Err(StoreError::Behind { known: Revision(2), found: Revision(1) })), "{told:?}");
     assert!(told.is_err_and(|error| error.is_bad_state()));
     assert!(store.load().is_err(), "and is not used");
+}
+
+#[test]
+fn a_disk_that_is_full_refuses_commits_and_leaves_no_doubt() {
+    let disk = ModelDisk::default();
+    let mut store = RedbStore::create_on(Box::new(disk.clone()), RETENTION).unwrap();
+    assert_eq!(store.commit(&creation(1, 1, 20_001)), CommitOutcome::Committed(Revision(1)));
+    // From the first write on everything fails, also the opening of the file for the next attempt.
+    disk.fail(Some(Failure { after: 0, count: u64::MAX, seed: 1 }));
+    for _ in 0..5 {
+        let outcome = store.commit(&creation(2, 2, 20_002));
+        assert!(matches!(&outcome, CommitOutcome::NotCommitted(why) if why.contains("injected")), "{outcome:?}");
+    }
+    disk.fail(None);
+    assert_eq!(store.commit(&creation(3, 3, 20_003)), CommitOutcome::Committed(Revision(2)), "at once");
+    assert_eq!(after_power_cut(&disk).revision, Revision(2));
 }
