@@ -10,7 +10,7 @@ use harbor_types::{
     Change, Changes, Commit, CommitOutcome, CommitToken, Conflict, Expectation, Loaded, Now, Revision, ServiceId, Write,
 };
 
-use crate::timers::{Timer, back_off};
+use crate::timers::{Timer, read_back_off};
 use crate::{Effect, Registry};
 
 /// Who is told how a commit went.
@@ -192,7 +192,7 @@ impl Registry {
     fn retry_read(&mut self, now: Now) {
         if !self.commits.retry_armed {
             self.commits.retry_armed = true;
-            self.timers.arm(now.mono + back_off(self.commits.failed_reads), Timer::Read);
+            self.timers.arm(now.mono + read_back_off(self.commits.failed_reads), Timer::Read);
             self.commits.failed_reads = self.commits.failed_reads.saturating_add(1);
         }
     }

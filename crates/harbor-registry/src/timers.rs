@@ -10,9 +10,17 @@ const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 /// Longest wait between attempts.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
+/// Longest wait between attempts to read the changes.
+const LONGEST_READ_BACK_OFF: Duration = Duration::from_secs(5);
+
 /// Wait after the attempt with this number, counted from 0: 1 s, 2 s, 4 s … 30 s.
 pub(crate) fn back_off(attempt: u32) -> Duration {
     doubled(FIRST_BACK_OFF, attempt, LONGEST_BACK_OFF)
+}
+
+/// The same between attempts to read the changes, which every caller waits for: at most 5 s.
+pub(crate) fn read_back_off(attempt: u32) -> Duration {
+    doubled(FIRST_BACK_OFF, attempt, LONGEST_READ_BACK_OFF)
 }
 
 /// `first` doubled `times` times, at most `longest`.

@@ -49,6 +49,21 @@ fn an_unknown_commit_holds_everything_until_the_changes_can_be_read() {
 }
 
 #[test]
+fn after_a_long_outage_the_changes_are_read_within_5_seconds() {
+    let mut world = World::new("20000");
+    world.failing_reads = usize::MAX;
+    world.fates.push_back(Fate::UnknownAndCommitted);
+    let call = world.begin(Command::Provision(order(1, "a")));
+    for _ in 0..60 {
+        world.pass(Duration::from_secs(5));
+    }
+    assert_eq!(world.reply(call), None);
+    world.failing_reads = 0;
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.reply(call), Some(&Ok(Answer::Created(id(1)))));
+}
+
+#[test]
 fn an_unknown_deletion_neither_deletes_nor_keeps_before_it_is_known() {
     for committed in [true, false] {
         let mut world = World::new("20000-20009");
