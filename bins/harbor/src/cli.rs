@@ -169,7 +169,7 @@ pub struct Register {
     #[arg(value_name = "NAME", value_parser = service)]
     pub service: ServiceRef,
     /// Where the instance listens: an IP address and a port
-    #[arg(value_name = "IP:PORT")]
+    #[arg(value_name = "IP:PORT", value_parser = addr)]
     pub addr: SocketAddr,
     /// A name for the instance [default: made from the address]
     #[arg(long, value_name = "ID")]
@@ -208,6 +208,11 @@ fn service(text: &str) -> Result<ServiceRef, String> {
     ServiceName::parse(text).map(ServiceRef::from).map_err(|error| error.to_string())
 }
 
+/// Host names are not looked up: a pool has addresses, and they stay what they were checked as.
+fn addr(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "not an IP address and a port; write it like 10.0.0.5:4100 or [fd12::1]:4100".into())
+}
+
 fn backend(text: &str) -> Result<BackendRef, String> {
     if let Ok(addr) = text.parse() {
         return Ok(BackendRef::Addr(addr));
@@ -235,5 +240,7 @@ mod tests {
         assert!(matches!(backend("[fd12::1]:4100"), Ok(BackendRef::Addr(_))));
         assert!(matches!(backend("10.0.0.5-4100"), Ok(BackendRef::Instance(_))));
         assert!(backend("10.0.0.5:").is_err());
+        assert!(addr("[fd12::1]:4100").is_ok());
+        assert!(addr("localhost:4100").unwrap_err().contains("10.0.0.5:4100"));
     }
 }

@@ -125,5 +125,9 @@ fn env<O: Write, E: Write>(
             "take another form: --format shell or --format json",
         )
     })?;
+    // Apps exist by being bound, so a misspelt name is no error to the node.
+    if answer.value.variables.get("STACKATO_SERVICES").is_some_and(|services| services == "{}") {
+        output.note(&format!("no service is bound to {app}; bind one: harbor bind-service NAME {app}"));
+    }
     output.text(&text)
 }

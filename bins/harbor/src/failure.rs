@@ -58,8 +58,10 @@ impl Failure {
             Self::Usage { remedy, .. } | Self::Settings { remedy, .. } | Self::Failed { remedy, .. } => {
                 Some(remedy.clone())
             }
-            Self::Call { error, hint: None } => Some(error.remedy()),
-            Self::Call { error, hint: Some(hint) } => Some(format!("{} ({hint})", error.remedy())),
+            Self::Call { error, hint } => {
+                let remedy = own_words(error).map_or_else(|| error.remedy(), str::to_owned);
+                Some(hint.as_ref().map_or_else(|| remedy.clone(), |hint| format!("{remedy} ({hint})")))
+            }
             Self::NobodyReads => None,
             Self::Write(_) => Some("look whether the disk is full; changes on the node were made".into()),
         }
@@ -74,6 +76,24 @@ impl Failure {
             Self::Call { .. } | Self::Failed { .. } | Self::Write(_) => FAILED,
         }
     }
+}
+
+/// What to do about a refusal, in words of this command line: the node's own remedies name HTTP paths and parameters.
+fn own_words(error: &ClientError) -> Option<&'static str> {
+    Some(match error.refusal()? {
+        "service_not_found" => {
+            "list the services there are: harbor services; one outside the space `default` is meant by its id"
+        }
+        "kind_not_possible" => "take another name, or give --protocol or --https",
+        "port_outside_range" => "leave out --port, or ask for a port of the range: harbor ports",
+        "port_taken" | "port_resting" | "port_held" => "leave out --port, or ask for another one: harbor ports",
+        "int_port_taken" => "leave out --int-port, or ask for another one: harbor services",
+        "public_not_allowed" => "leave out --public, or have the operator add a [public] block",
+        "still_bound" => "unbind it first (harbor unbind-service), or delete it and its bindings with --force",
+        "binding_not_found" => "see what it is bound to: harbor services",
+        "instance_not_found" => "see which instances are registered: harbor service NAME",
+        _ => return None,
+    })
 }
 
 impl From<io::Error> for Failure {

@@ -88,10 +88,7 @@ fn backends(view: &ServiceView) -> String {
                 backend.addr.to_string(),
                 health(backend, Protocol::Tcp),
                 health(backend, Protocol::Udp),
-                // Whole seconds: what a person reads, not what a program compares.
-                backend
-                    .expires_in
-                    .map_or_else(|| "never".into(), |left| Span::secs(left.as_millis().div_ceil(1_000)).to_string()),
+                backend.expires_in.map_or_else(|| "never".into(), seconds),
             ]
         })
         .collect();
@@ -115,7 +112,7 @@ pub(crate) fn ports(view: &PortsView) -> String {
                 PortState::HeldByOthers => "held by others",
             };
             let service = port.service.as_ref().map(ToString::to_string).unwrap_or_default();
-            let free_in = port.free_in.map(|span| span.to_string()).unwrap_or_default();
+            let free_in = port.free_in.map(seconds).unwrap_or_default();
             [port.port.to_string(), state.into(), service, free_in]
         })
         .collect();
@@ -175,6 +172,11 @@ fn is_eligible(backend: &BackendView) -> bool {
 /// The word that the API uses for a value.
 fn word<T: Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Whole seconds: what a person reads, not what a program compares.
+fn seconds(left: Span) -> String {
+    Span::secs(left.as_millis().div_ceil(1_000)).to_string()
 }
 
 fn indent(text: &str) -> String {

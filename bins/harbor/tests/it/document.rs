@@ -46,9 +46,9 @@ fn documented_node() -> Node {
         "STACKATO_SERVICES": json!({"my-port": {"port": 30134, "int_port": 4100}}).to_string(),
     }});
     let still_bound = refusal(
-        "service_still_bound",
-        "my-port is bound to port-test",
-        "unbind it first, or delete it and its bindings: harbor delete-service my-port --force",
+        "still_bound",
+        "service my-port is bound to port-test",
+        "unbind it first, or force the deletion (force=true, --force), which ends its bindings too",
     );
     Node::start(vec![
         Route("POST /v1/services", r#"{"name":"my-port"}"#, 201, my_port.clone()),

@@ -143,7 +143,9 @@ fn a_port_from_its_order_to_its_end() {
     refuses(view.port.get());
     let ports: PortsView = node.json(&["ports"]);
     assert!(ports.ports.iter().any(|port| port.port == view.port && port.state == PortState::Quarantined));
-    assert!(node.succeed(&["ports"]).contains("quarantined"));
+    let shown = node.succeed(&["ports"]);
+    let resting = shown.lines().find(|line| line.contains(" quarantined ") && !line.contains(':')).unwrap();
+    assert!(!resting.ends_with("ms"), "a person reads seconds: {resting}");
 
     let events: EventList = node.json(&["events"]);
     let kinds: Vec<_> = events.events.iter().map(|event| event.kind).collect();
@@ -195,23 +197,35 @@ fn orders_with_wishes_and_their_refusals() {
         code == 0 && out.contains("kind        udp") && err.starts_with("note: the name starts with 'udp'"),
         "{err}"
     );
-    for (args, want) in [
-        (&["create-service", "harbor", "wish"][..], "wish"),
-        (&["create-service", "harbor", "other", "--port", &port], &port),
-        (&["create-service", "harbor", "other", "--port", "80"], "80"),
-        (&["create-service", "harbor", "udp-web-https"], "HTTPS"),
-        (&["service", "nothing"], "nothing"),
-        (&["delete-service", "nothing"], "nothing"),
-        (&["bind-service", "nothing", "web"], "nothing"),
-        (&["unbind-service", "wish", "web"], "web"),
-        (&["register", "wish", "8.8.8.8:53"], "8.8.8.8:53"),
-        (&["register", "wish", "169.254.169.254:80"], "169.254.169.254:80"),
-        (&["deregister", "wish", "nobody"], "nobody"),
-        (&["deregister", "wish", "127.0.0.1:9"], "127.0.0.1:9"),
+    node.succeed(&["bind-service", "wish", "app"]);
+    for (args, want, remedy) in [
+        (&["create-service", "harbor", "wish"][..], "wish", "another name"),
+        (&["create-service", "harbor", "other", "--port", &port], &port, "harbor ports"),
+        (&["create-service", "harbor", "other", "--port", "80"], "80", "harbor ports"),
+        (&["create-service", "harbor", "other", "--int-port", "4200"], "4200", "--int-port"),
+        (&["create-service", "harbor", "other", "--public", "true"], "public", "--public"),
+        (&["create-service", "harbor", "udp-web-https"], "HTTPS", "--protocol"),
+        (&["service", "nothing"], "nothing", "harbor services"),
+        (&["delete-service", "nothing"], "nothing", "harbor services"),
+        (&["delete-service", "wish"], "wish", "--force"),
+        (&["bind-service", "nothing", "web"], "nothing", "harbor services"),
+        (&["unbind-service", "wish", "web"], "web", "harbor services"),
+        (&["register", "wish", "8.8.8.8:53"], "8.8.8.8:53", "those networks"),
+        (&["register", "wish", "169.254.169.254:80"], "169.254.169.254:80", "register"),
+        (&["deregister", "wish", "nobody"], "nobody", "harbor service"),
+        (&["deregister", "wish", "127.0.0.1:9"], "127.0.0.1:9", "harbor service wish"),
     ] {
         let (code, err) = node.fail(args);
         assert!(code == 1 && err.contains(want), "{args:?}: {code} {err}");
+        let (_, said) = err.split_once("\ntry: ").unwrap();
+        assert!(said.contains(remedy), "{args:?}: {said}");
+        for word in ["/v1", "GET ", "PUT", "POST", "?org", "force=true"] {
+            assert!(!said.contains(word), "{args:?}: {word} is no word of the command line: {said}");
+        }
     }
+    let (code, out, err) = finish(node.harbor(&["env", "misspelt"]));
+    assert!(code == 0 && out.contains("STACKATO_SERVICES='{}'"), "{out}");
+    assert_eq!(err, "note: no service is bound to misspelt; bind one: harbor bind-service NAME misspelt\n");
     assert_eq!(node.json::<Value>(&["services"])["services"].as_array().unwrap().len(), 2);
 
     let mut stranger = node.harbor(&["services"]);

@@ -105,8 +105,10 @@ fn a_kept_registration_beats_until_a_signal_and_is_then_taken_back() {
 
 #[test]
 fn a_kept_registration_ends_when_its_service_does() {
-    let gone = refusal("service_not_found", "there is no service my-port", "create it");
+    let gone = refusal("service_not_found", "there is no service my-port", "list services with GET /v1/services");
     let node = Node::start(vec![Route(PUT, "", 404, gone)]);
     let (code, out, err) = finish(node.harbor(&["register", "my-port", "10.0.0.5:4100", "--keep"]));
-    assert_eq!((code, out.as_str(), err.as_str()), (1, "", "error: there is no service my-port\ntry: create it\n"));
+    let want = "error: there is no service my-port\n\
+                try: list the services there are: harbor services; one outside the space `default` is meant by its id\n";
+    assert_eq!((code, out.as_str(), err.as_str()), (1, "", want));
 }
