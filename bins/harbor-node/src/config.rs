@@ -22,7 +22,7 @@ const NODE_ID: &str = "harbor_node_1";
 /// Ports for services: outside Linux's ephemeral range (32768–60999) and Kubernetes' NodePorts (30000–32767).
 const PORT_RANGE: (u16, u16) = (20_000, 29_999);
 /// Lowest port a range may contain; those below need privileges and have names of their own.
-const LOWEST_PORT: u16 = 1_024;
+pub(crate) const LOWEST_PORT: u16 = 1_024;
 /// Where the state file lives.
 const STATE_DIR: &str = "/var/lib/harbor";
 /// File of the state within the state directory.
@@ -168,7 +168,8 @@ pub enum ConfigError {
     /// A setting is missing, or does not go together with another one.
     #[error("{origin}: {key}: {message}")]
     Setting {
-        /// The file, or `configuration` where there is none.
+        /// The variable or flag that gave the value, the place in the file, or the file where the setting is missing;
+        /// `configuration` where there is no file.
         origin: String,
         /// The setting.
         key: &'static str,
@@ -200,7 +201,10 @@ impl NodeConfig {
         let token = vars.get("HARBOR_TOKEN").map(|text| Token::parse(text)).transpose();
         let token =
             token.map_err(|error| ConfigError::Override { name: "HARBOR_TOKEN".into(), message: error.to_string() })?;
-        let config = raw::RawNode::from_table(table, path)?.decide(&path.display().to_string(), token)?;
+        let overrides: Vec<&Override> = from_vars.iter().chain(flags).collect();
+        let config = raw::RawNode::from_table(table, path)?
+            .decide(&path.display().to_string(), token)
+            .map_err(|error| located(error, &text, path, &overrides))?;
         if config
             .public
             .as_ref()
@@ -269,6 +273,18 @@ impl NodeConfig {
     pub fn state_file(&self) -> PathBuf {
         self.state_dir.join(STATE_FILE)
     }
+}
+
+/// The error with the place its value came from.
+fn located(error: ConfigError, text: &str, path: &Path, overrides: &[&Override]) -> ConfigError {
+    let ConfigError::Setting { origin, key, message } = error else { return error };
+    let over = overrides.iter().rfind(|over| over.key == key);
+    let origin = match (over, raw::place(text, key)) {
+        (Some(over), _) => over.name.clone(),
+        (None, Some((line, column))) => format!("{}:{line}:{column}", path.display()),
+        (None, None) => origin,
+    };
+    ConfigError::Setting { origin, key, message }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

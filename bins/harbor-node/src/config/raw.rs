@@ -11,7 +11,8 @@ use harbor_types::{BackendNetworks, HostName, NodeId, Port, PortRange, PortRange
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
-use toml::Table;
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table};
 
 use super::{
     API, ConfigError, DRAIN_GRACE, DRAIN_LIMIT, Drain, LOWEST_PORT, LogConfig, LogFormat, MAX_THREADS, NodeConfig,
@@ -24,12 +25,12 @@ use crate::token::{Token, TokenSource};
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawNode {
     node_id: Option<NodeId>,
-    host: Option<IpAddr>,
+    host: Option<Ip>,
     hostname: Option<HostName>,
     public: Option<RawPublic>,
     port_range: Option<Ranges>,
     state_dir: Option<PathBuf>,
-    api: Option<SocketAddr>,
+    api: Option<Addr>,
     api_insecure: bool,
     token_file: Option<PathBuf>,
     quarantine: Option<Span>,
@@ -45,9 +46,9 @@ pub(super) struct RawNode {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPublic {
-    ext_host: Option<IpAddr>,
+    ext_host: Option<Ip>,
     ext_hostname: Option<HostName>,
-    listen: Option<Vec<ListenIp>>,
+    listen: Option<Vec<Ip>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,15 +102,28 @@ impl<'de> Deserialize<'de> for Limit {
 
 /// An IP address, IPv6 also in brackets.
 #[derive(Debug)]
-struct ListenIp(IpAddr);
+struct Ip(IpAddr);
 
-impl<'de> Deserialize<'de> for ListenIp {
+impl<'de> Deserialize<'de> for Ip {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
-        bare.parse()
-            .map(Self)
-            .map_err(|_| de::Error::custom(format!("{text:?} is not an IP address; write it like 0.0.0.0 or [::]")))
+        bare.parse().map(Self).map_err(|_| {
+            de::Error::custom(format!("{text:?} is not an IP address; write it like 10.0.0.5, 0.0.0.0 or [::]"))
+        })
+    }
+}
+
+/// An IP address and a port.
+#[derive(Debug)]
+struct Addr(SocketAddr);
+
+impl<'de> Deserialize<'de> for Addr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|_| {
+            de::Error::custom(format!("{text:?} is not an IP address and a port; write it like {API} or [::1]:8700"))
+        })
     }
 }
 
@@ -144,16 +158,31 @@ impl<'de> Deserialize<'de> for Ranges {
 pub(super) fn table(text: &str, path: &Path) -> Result<Table, ConfigError> {
     let read = toml::from_str::<RawNode>(text).and_then(|_| toml::from_str::<Table>(text));
     read.map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        let before = text.get(..offset).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        ConfigError::Syntax {
-            path: path.into(),
-            line: before.matches('\n').count() + 1,
-            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
-            message: error.message().trim().to_owned(),
-        }
+        let (line, column) = line_and_column(text, error.span().map_or(0, |span| span.start));
+        ConfigError::Syntax { path: path.into(), line, column, message: error.message().trim().to_owned() }
     })
+}
+
+/// Where the value of `key` stands in `text`, as line and column; `None` when it does not.
+pub(super) fn place(text: &str, key: &str) -> Option<(usize, usize)> {
+    let table = DeTable::parse(text).ok()?;
+    let (block, name) = key.split_once('.').map_or((None, key), |(block, name)| (Some(block), name));
+    let block = match block {
+        Some(block) => value_of(table.get_ref(), block)?.get_ref().as_table()?,
+        None => table.get_ref(),
+    };
+    Some(line_and_column(text, value_of(block, name)?.span().start))
+}
+
+fn value_of<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> Option<&'a Spanned<DeValue<'i>>> {
+    table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
+}
+
+/// Both from 1, the column in characters.
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before.get(line_start..).unwrap_or_default().chars().count() + 1)
 }
 
 impl RawNode {
@@ -170,7 +199,7 @@ impl RawNode {
     /// Decides every setting.
     pub(super) fn decide(self, origin: &str, token: Option<Token>) -> Result<NodeConfig, ConfigError> {
         let wrong = |key: &'static str, message: String| ConfigError::Setting { origin: origin.into(), key, message };
-        let Some(host) = self.host else {
+        let Some(Ip(host)) = self.host else {
             return Err(wrong(
                 "host",
                 "not given; set the internal IP address of this node, like host = \"10.0.0.5\"".into(),
@@ -189,7 +218,7 @@ impl RawNode {
                 format!("{low} begins below {LOWEST_PORT}; take ports from {LOWEST_PORT} to 65535"),
             ));
         }
-        let api = self.api.unwrap_or(API);
+        let api = self.api.map_or(API, |api| api.0);
         if !api.ip().is_loopback() && !self.api_insecure {
             return Err(wrong(
                 "api",
@@ -278,7 +307,7 @@ impl RawUdp {
 
 impl RawPublic {
     fn decide(self) -> Result<Public, (&'static str, String)> {
-        let Some(ext_host) = self.ext_host else {
+        let Some(Ip(ext_host)) = self.ext_host else {
             return Err(("public.ext_host", "not given; public access needs the node's public IP address".into()));
         };
         if ext_host.is_unspecified() || ext_host.is_multicast() {

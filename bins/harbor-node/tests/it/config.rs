@@ -110,13 +110,16 @@ fn a_node_can_be_configured_without_a_file() {
 #[test]
 fn a_wrong_override_is_named() {
     type Row<'a> = (&'a [(&'a str, &'a str)], &'a [Override], &'a str);
-    let rows: [Row<'_>; 6] = [
+    let rows: [Row<'_>; 8] = [
         (&[("HARBOR_TTL", "30")], &[], "HARBOR_TTL: \"30\" is not a length of time"),
         (&[("HARBOR_THREADS", "many")], &[], "HARBOR_THREADS: \"many\" is not a whole number"),
         (&[("HARBOR_API_INSECURE", "yes")], &[], "HARBOR_API_INSECURE: \"yes\" is neither true nor false"),
         (&[("HARBOR_TOKEN", "h3rb0r")], &[], "HARBOR_TOKEN: the token is too short"),
         (&[], &[flag("tcp.ilde", "1m")], "--set tcp.ilde: there is no setting \"tcp.ilde\"; there are node_id, host,"),
-        (&[], &[flag("host", "nowhere")], "--set host: invalid IP address syntax"),
+        (&[], &[flag("host", "nowhere")], "--set host: \"nowhere\" is not an IP address"),
+        // Wrong as such, and wrong beside other settings: either way it is the flag or variable that is named.
+        (&[("HARBOR_HOST", "10.0.0.5"), ("HARBOR_TTL", "2d")], &[], "HARBOR_TTL: ttl: 2d is not possible"),
+        (&[("HARBOR_HOST", "10.0.0.5")], &[flag("api", "0.0.0.0:1")], "--set api: api: 0.0.0.0:1 is not a loopback"),
     ];
     for (pairs, flags, want) in rows {
         let message = NodeConfig::load(None, &vars(pairs), flags).unwrap_err().to_string();
