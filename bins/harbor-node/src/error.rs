@@ -41,7 +41,11 @@ pub enum NodeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The API's address cannot be bound.
-    #[error("cannot bind the API to {addr}; free the address, or set api to another one")]
+    #[error(
+        "cannot bind the API to {addr}; if another node has it, or a dev run in another folder, end that one \
+         (ss -lntp 'sport = :{}' names it), or give this one an address of its own, like --api {}:{}", addr.port(),
+        bracketed(addr), addr.port().checked_add(1).unwrap_or(8700)
+    )]
     Api {
         /// The address.
         addr: SocketAddr,
@@ -66,6 +70,11 @@ pub enum NodeError {
         /// Which part.
         what: &'static str,
     },
+}
+
+/// The address's IP as it stands before a port.
+fn bracketed(addr: &SocketAddr) -> String {
+    if addr.is_ipv6() { format!("[{}]", addr.ip()) } else { addr.ip().to_string() }
 }
 
 impl NodeError {

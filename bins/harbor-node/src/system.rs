@@ -11,6 +11,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// Ports Linux never takes from it.
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+/// What the kernel says about this process.
+const OWN_STATUS: &str = "/proc/self/status";
 /// Assumed where a limit cannot be read.
 const FEW_FILES: u64 = 1_024;
 
@@ -30,6 +32,18 @@ pub fn own_ips() -> Vec<IpAddr> {
     };
     let found = getifaddrs().into_iter().flatten();
     found.filter_map(|interface| interface.address.and_then(of_sockets)).collect()
+}
+
+/// Whether SIGHUP is ignored, as `nohup` has it. To be asked before a handler is set.
+#[must_use]
+pub fn ignores_hangup() -> bool {
+    std::fs::read_to_string(OWN_STATUS).is_ok_and(|status| ignored_signals(&status) & 1 == 1)
+}
+
+/// The mask of ignored signals in a process's status; signal 1, SIGHUP, is its lowest bit.
+fn ignored_signals(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// A warning when `ranges` meets the ports the system hands to outgoing connections, with its cure.
@@ -62,6 +76,14 @@ mod tests {
     fn loopback_is_an_address_of_this_machine() {
         let ips = own_ips();
         assert!(ips.contains(&IpAddr::from([127, 0, 0, 1])), "{ips:?}");
+    }
+
+    #[test]
+    fn ignored_signals_are_read_from_the_status() {
+        let status = |mask| format!("Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+        assert_eq!(ignored_signals(&status("0000000000001001")), 0x1001);
+        assert_eq!(ignored_signals(&status("0000000000001000")) & 1, 0);
+        assert_eq!(ignored_signals("Name:\tx\n"), 0);
     }
 
     #[test]

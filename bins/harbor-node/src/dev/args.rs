@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use harbor_env::Prefix;
 use harbor_types::{AppName, Port, PortRanges, ServiceName};
 
+use crate::config::LOWEST_PORT;
+
 /// Run a node here, order services, and start instances of an app behind them.
 ///
 /// Everything it keeps is in ./.harbor: run it again, and the services are there again, on the same ports.
@@ -28,11 +30,11 @@ pub struct DevArgs {
     /// Give the app its variables under this prefix too, for example HELION
     #[arg(long, value_name = "PREFIX")]
     pub env_prefix: Vec<Prefix>,
-    /// Where the node's API listens
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8700")]
+    /// Where the node's API listens, on this machine only; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8700", value_parser = loopback)]
     pub api: SocketAddr,
     /// External ports to choose from
-    #[arg(long, value_name = "FIRST-LAST", default_value = "20000-29999")]
+    #[arg(long, value_name = "FIRST-LAST", default_value = "20000-29999", value_parser = unprivileged)]
     pub port_range: PortRanges,
     /// Lowest port that instances listen on; each service and instance gets the next one that is free on this machine
     #[arg(long, value_name = "PORT", default_value = "4100")]
@@ -43,4 +45,22 @@ pub struct DevArgs {
     /// The app, started once an instance with its own environment; without it, a built-in greeter
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(addr) if addr.ip().is_loopback() => Ok(addr),
+        Ok(_) => Err("a dev run's API has no TLS and stays on this machine: give an address like 127.0.0.1:8701, or \
+                      run harbor-node serve"
+            .into()),
+        Err(_) => Err("not an IP address and a port; write it like 127.0.0.1:8701".into()),
+    }
+}
+
+fn unprivileged(text: &str) -> Result<PortRanges, String> {
+    let ranges = text.parse::<PortRanges>().map_err(|error| error.to_string())?;
+    match ranges.ranges().iter().find(|range| range.first().get() < LOWEST_PORT) {
+        Some(low) => Err(format!("{low} begins below {LOWEST_PORT}; take ports from {LOWEST_PORT} to 65535")),
+        None => Ok(ranges),
+    }
 }

@@ -1,6 +1,6 @@
 //! `harbor-node dev`, the front door: a node in this terminal, its services ordered, instances of an app behind them.
 //!
-//! Called by `main`; composes [`Node`](crate::Node) with child processes and decides nothing that the node decides.
+//! Called by `main`; composes [`Node`] with child processes and decides nothing that the node decides.
 
 mod args;
 mod folder;
@@ -13,6 +13,8 @@ mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use harbor_registry::{Answer, Command, Provision, Refusal};
@@ -20,7 +22,7 @@ use harbor_types::{
     BindingId, NameHint, OrgName, Port, ServiceId, ServiceKind, ServiceName, SpaceName, Span, wire::ServiceState,
     wire::ServiceView,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +33,7 @@ use instance::Report;
 pub use start::{StartArgs, start};
 
 use crate::config::LogConfig;
-use crate::{Drain, Handle, Node, NodeConfig, Phase, clock, logging};
+use crate::{Drain, Handle, Node, NodeConfig, Phase, clock, logging, system};
 
 /// How long connections may finish when a dev run stops.
 const DRAIN_LIMIT: Span = Span::secs(2);
@@ -41,7 +43,7 @@ pub const GREETER: &str = "dev-greeter";
 /// Subcommand under which the program starts itself to become an instance of the app.
 pub const START: &str = "dev-start";
 
-/// The built-in app: see [`greeter`].
+/// The built-in app: names its instance to whoever calls.
 ///
 /// # Errors
 /// When its environment names no port, or a port cannot be had.
@@ -49,7 +51,10 @@ pub async fn greet(vars: &BTreeMap<String, String>) -> anyhow::Result<()> {
     greeter::run(vars).await
 }
 
-/// Runs until SIGINT or SIGTERM, or until every instance has ended. Returns the exit code: 0 after a signal, else the
+/// After that long, a stop says what it waits for.
+const SLOW_STOP: Duration = Duration::from_secs(1);
+
+/// Runs until SIGINT, SIGTERM or the end of the terminal, or until every instance has ended. Returns the exit code: 0 after a signal, else the
 /// first instance's code that was not 0.
 ///
 /// # Errors
@@ -75,7 +80,11 @@ pub async fn run(args: DevArgs, vars: &BTreeMap<String, String>) -> anyhow::Resu
         run = run_app(&args, vars, &handle, &api, &folder, &stop) => run,
         ended = &mut serving => { early = Some(ended); Ok(0) }
         // The instances end with their groups when their tasks are dropped.
-        () = hurry.cancelled() => { handle.hurry(); Ok(0) }
+        () = hurry.cancelled() => {
+            handle.hurry();
+            screen::line("\nharbor-node dev: stopped at once; the services keep their ports for the next run");
+            Ok(0)
+        }
     };
     folder.remove_api();
     let _ = end_node.send(());
@@ -87,19 +96,39 @@ pub async fn run(args: DevArgs, vars: &BTreeMap<String, String>) -> anyhow::Resu
     run
 }
 
-/// The first SIGINT or SIGTERM cancels `stop`, the second `hurry`. The task ends with the runtime.
+/// The first SIGINT or SIGTERM cancels `stop`, the next one `hurry`. A closed terminal (SIGHUP) cancels `stop`, however
+/// often it is told: without that, whatever an instance started would stay behind. The task ends with the runtime.
 fn listen_to_signals(stop: CancellationToken, hurry: CancellationToken) -> std::io::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // Under nohup it is ignored, and stays so.
+    let mut hangup = if system::ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
     tokio::spawn(async move {
-        for token in [stop, hurry] {
+        loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                () = hung_up(hangup.as_mut()) => { stop.cancel(); continue; }
             }
-            token.cancel();
+            if stop.is_cancelled() {
+                return hurry.cancel();
+            }
+            stop.cancel();
         }
     });
     Ok(())
+}
+
+async fn hung_up(hangup: Option<&mut Signal>) {
+    let Some(hangup) = hangup else { return std::future::pending().await };
+    if hangup.recv().await.is_none() {
+        std::future::pending().await
+    }
+}
+
+/// Resolves when a stop takes so long that whoever asked for it may wonder.
+async fn slow(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(SLOW_STOP).await;
 }
 
 /// The node of a dev run: loopback only, state and token in the folder, and no grace when it stops.
@@ -144,8 +173,19 @@ async fn run_app(
     let mut ready = BTreeSet::new();
     let mut code = 0;
     let mut error = None;
+    let mut wondering = pin!(slow(stop));
+    let mut told = false;
     // Ends when every instance has ended, by itself or because of `stop`.
-    while let Some(report) = news.recv().await {
+    loop {
+        let report = tokio::select! {
+            report = news.recv() => report,
+            () = &mut wondering, if !told => {
+                told = true;
+                screen::line("\nharbor-node dev: waiting for the app to end; Ctrl-C again ends it at once");
+                continue;
+            }
+        };
+        let Some(report) = report else { break };
         match report {
             Report::Ready { index } => {
                 ready.insert(index);

@@ -83,7 +83,7 @@ async fn own_port(view: &ServiceView) -> anyhow::Result<Port> {
     anyhow::ensure!(
         timeout(FREE_AFTER, becomes_free).await.is_ok(),
         "port {} of this machine is taken, and instance 0 of {} has to listen there: end whoever has it \
-         (ss -lntup 'sport = :{}' names it), or delete the service so that it gets another number",
+         (ss -lntup 'sport = :{}' names it), or name another service, which gets a number that is free",
         view.int_port,
         view.name,
         view.int_port

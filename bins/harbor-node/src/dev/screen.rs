@@ -57,7 +57,7 @@ pub(super) fn welcome(services: &[Shown], api: &str, folder: &str, greeter: bool
     let here = if folder == ".harbor" {
         "in this folder".to_owned()
     } else {
-        format!("with HARBOR_TOKEN_FILE={folder}/token")
+        format!("with HARBOR_URL={api} HARBOR_TOKEN_FILE={folder}/token")
     };
     let _ = writeln!(text, "Ask the node, {here} (API {api}, state and token in {folder}):");
     let _ = writeln!(text, "  cargo run --release --bin harbor -- services");

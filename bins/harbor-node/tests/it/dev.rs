@@ -212,3 +212,65 @@ fn a_second_node_in_the_same_folder_is_refused() {
     assert!(err.contains("harbor.redb"), "{err}");
     assert!(exists(&place.state_dir(), "api"), "the first one's address stays");
 }
+
+/// Waits until nobody has this port: a process that was killed may still be ending.
+fn becomes_free(port: u16) {
+    let end = std::time::Instant::now() + crate::dev_run::BOUND;
+    while let Err(error) = std::net::TcpListener::bind(("0.0.0.0", port)) {
+        assert!(std::time::Instant::now() < end, "port {port} stays taken: {error}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_closed_terminal_ends_the_run_and_whatever_an_instance_started() {
+    let place = Place::new();
+    let program = env!("CARGO_BIN_EXE_harbor-node");
+    // The shell stays, and what listens is its child: it would outlive a run that just died.
+    let script = r#""$1" dev-greeter; echo over"#;
+    let mut run = place.up(&["--service", "my-port", "--", "sh", "-c", script, "sh", program]);
+    assert_eq!(greeting(run.external("my-port")), "instance 0 of my-port\n");
+    run.signal("-HUP");
+    // Told twice, as a shell and the kernel do: still an orderly stop.
+    run.signal("-HUP");
+    let status = run.wait();
+    assert_eq!(status.code(), Some(0), "{:?}", run.said);
+    assert!(run.said.iter().any(|line| line.contains("stopped;")), "{:?}", run.said);
+    assert!(!exists(&place.state_dir(), "api"), "nobody answers there any more");
+    becomes_free(place.block.first());
+}
+
+#[test]
+fn an_app_that_ignores_sigterm_is_waited_for_until_the_second_interrupt() {
+    let place = Place::new();
+    let program = env!("CARGO_BIN_EXE_harbor-node");
+    let script = r#"trap "" TERM; exec "$1" dev-greeter"#;
+    let mut run = place.up(&["--service", "my-port", "--", "sh", "-c", script, "sh", program]);
+    run.signal("-INT");
+    run.wait_for("Ctrl-C again ends it at once");
+    let (status, said) = run.interrupt_and_wait();
+    assert_eq!(status.code(), Some(0), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("stopped at once")), "{said:?}");
+    becomes_free(place.block.first());
+}
+
+#[test]
+fn addresses_that_a_dev_run_does_not_take_are_refused_with_the_way_out() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (arguments, code, want) in [
+        (["--api", &taken], 69, "a dev run in another folder"),
+        (["--api", &taken], 69, "like --api 127.0.0.1:"),
+        (["--api", "0.0.0.0:8701"], 2, "stays on this machine"),
+        (["--api", "localhost:8701"], 2, "write it like 127.0.0.1:8701"),
+        (["--port-range", "80-90"], 2, "take ports from 1024"),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_harbor-node"));
+        command.current_dir(place.folder.path()).args(["dev", "--service", "my-port"]).args(arguments);
+        let output = command.output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {err}");
+        assert!(err.contains(want), "{arguments:?}: want {want:?} in {err}");
+    }
+}

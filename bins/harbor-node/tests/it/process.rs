@@ -98,7 +98,7 @@ async fn what_is_in_use_is_refused_with_69() {
     let addr = taken.local_addr().unwrap().to_string();
     let (code, _, said) = run(&["serve", "--config", &config, "--api", &addr]);
     assert_eq!(code, Some(69), "{said}");
-    assert!(said.contains(&addr), "{said}");
+    assert!(said.contains(&addr) && said.contains("like --api 127.0.0.1:"), "the way out is a flag: {said}");
 }
 
 #[test]
