@@ -2,11 +2,11 @@
 //!
 //! A loop without policy: what to do is the registry's decision, how to do it the data plane's and the store thread's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use harbor_registry::{Answer, CallId, Effect, Outcome, Refusal, Registry};
+use harbor_registry::{Answer, CallId, Command, Effect, Outcome, Refusal, Registry};
 use harbor_types::{CommitOutcome, Loaded};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,10 +18,12 @@ use crate::handle::{MAX_REQUESTS, Phase, Request, Status};
 use crate::observations::Observations;
 use crate::store_thread::StoreThread;
 
-/// Calls in flight, beyond which requests wait in their channel until it is full and callers hear that we are busy.
+/// Calls in flight, beyond which calls wait in line until that is full too and callers hear that we are busy.
 const MAX_IN_FLIGHT: usize = MAX_REQUESTS;
 /// How long calls in flight may take to finish once the node stops.
 const LAST_CALLS: Duration = Duration::from_secs(5);
+
+type Caller = oneshot::Sender<Result<Answer, Refusal>>;
 
 pub(crate) struct Driver {
     registry: Registry,
@@ -32,7 +34,9 @@ pub(crate) struct Driver {
     observations: Arc<Observations>,
     status: watch::Sender<Status>,
     events: EventLog,
-    callers: HashMap<CallId, oneshot::Sender<Result<Answer, Refusal>>>,
+    callers: HashMap<CallId, Caller>,
+    /// In line for a place among the calls in flight, at most [`MAX_REQUESTS`].
+    line: VecDeque<(Command, Caller)>,
     latest_call: u64,
 }
 
@@ -57,8 +61,20 @@ impl Driver {
         registry.load(clock::now(), loaded);
         let Wiring { requests, outcomes, observations, status } = wiring;
         let (events, callers, latest_call) = (EventLog::default(), HashMap::new(), 0);
-        let mut driver =
-            Self { registry, store, dataplane, requests, outcomes, observations, status, events, callers, latest_call };
+        let line = VecDeque::new();
+        let mut driver = Self {
+            registry,
+            store,
+            dataplane,
+            requests,
+            outcomes,
+            observations,
+            status,
+            events,
+            callers,
+            line,
+            latest_call,
+        };
         driver.settle(true);
         driver
     }
@@ -97,7 +113,7 @@ impl Driver {
                     self.registry.outcome(clock::now(), outcome);
                 }
             }
-            Some(request) = self.requests.recv(), if self.callers.len() < MAX_IN_FLIGHT => self.request(request),
+            Some(request) = self.requests.recv() => self.request(request),
             observed = self.observations.next() => {
                 self.registry.outcome(clock::now(), Outcome::Observed(observed));
             }
@@ -110,25 +126,41 @@ impl Driver {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Command(command, reply) => {
-                self.latest_call += 1;
-                let call = CallId(self.latest_call);
-                self.callers.insert(call, reply);
-                self.registry.command(clock::now(), call, command);
+            // Answered at once, whatever the store does: instances must not expire because the disk is slow.
+            Request::Command(command @ Command::Heartbeat { .. }, caller) => self.begin(command, caller),
+            Request::Command(command, caller) if self.callers.len() < MAX_IN_FLIGHT => self.begin(command, caller),
+            Request::Command(command, caller) if self.line.len() < MAX_REQUESTS => {
+                self.line.push_back((command, caller));
             }
+            Request::Command(_, caller) => _ = caller.send(Err(Refusal::Busy)),
             Request::Read(look) => look(&self.registry, clock::now()),
             Request::BeginDrain => self.registry.begin_drain(clock::now()),
             Request::CloseListeners(done) => self.dataplane.close_all(done),
         }
     }
 
+    fn begin(&mut self, command: Command, caller: Caller) {
+        self.latest_call += 1;
+        let call = CallId(self.latest_call);
+        self.callers.insert(call, caller);
+        self.registry.command(clock::now(), call, command);
+    }
+
     /// Carries out every effect, also those that the outcomes of the first ones lead to, and publishes the levels.
     ///
     /// Counting is linear in the services, so a step that changed nothing, such as a heartbeat, does without.
     fn settle(&mut self, mut changed: bool) {
-        while let Some(effect) = self.registry.next_effect() {
-            changed |= !matches!(effect, Effect::Reply { .. });
-            self.dispatch(effect);
+        loop {
+            if let Some(effect) = self.registry.next_effect() {
+                changed |= !matches!(effect, Effect::Reply { .. });
+                self.dispatch(effect);
+            } else if self.callers.len() < MAX_IN_FLIGHT
+                && let Some((command, caller)) = self.line.pop_front()
+            {
+                self.begin(command, caller);
+            } else {
+                break;
+            }
         }
         self.events.tell(&self.registry);
         let phase = match (self.registry.is_draining(), self.registry.is_ready()) {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock;
 use crate::metrics::Metrics;
+use crate::program::chain;
 
 /// Most commits that share one wait for the disk; keeps a transaction's memory bounded.
 const MAX_GROUP: usize = 256;
@@ -68,7 +69,7 @@ fn run(mut store: Box<dyn Store>, queue: &Receiver<Job>, outcomes: &UnboundedSen
     while let Some(job) = next.take() {
         match job {
             Job::Read(since) => {
-                let result = store.changes_since(since).map_err(|error| error.to_string());
+                let result = store.changes_since(since).map_err(|error| chain(&error));
                 if let Err(error) = &result {
                     tracing::error!(%error, "cannot read the state back; trying again");
                 }
