@@ -86,6 +86,15 @@ async fn a_new_pair_is_served_within_the_promised_time_and_said_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_between_the_first_load_and_the_first_look_is_found() {
+    let (mut rig, _) = Rig::new(); // its task has not run yet
+    let second = rig.authority.issue();
+    put(&rig.files, CRT, KEY, &second);
+    assert_eq!(rig.next().await.reloads, 1);
+    assert!(rig.serves(&second));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broken_pair_is_reported_once_for_each_change_and_the_old_one_stays() {
     let (mut rig, first) = Rig::new();
     let second = rig.authority.issue();

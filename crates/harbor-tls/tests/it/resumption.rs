@@ -27,6 +27,14 @@ async fn a_client_that_comes_back_resumes_whatever_the_version() {
     assert_eq!((acceptor.counts().completed, acceptor.counts().resumed), (4, 2));
 }
 
+#[test]
+fn tickets_work_for_twelve_hours_and_early_data_is_off() {
+    let config = server_config(current(&Authority::new().issue()), &[]).unwrap();
+    // Without a ticketer, sessions would resume all the same: from a table that few clients fill.
+    assert!(config.ticketer.enabled());
+    assert_eq!((config.ticketer.lifetime(), config.max_early_data_size), (12 * 60 * 60, 0));
+}
+
 #[tokio::test]
 async fn sessions_outlive_a_new_certificate_and_new_clients_see_it() {
     let authority = Authority::new();
