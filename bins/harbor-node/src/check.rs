@@ -42,7 +42,7 @@ pub fn check(config: &NodeConfig, warnings: &[String], text: &mut String) -> Res
         line(format!("warning:  {warning}"));
     }
     let file = config.state_file();
-    match open_state(&file)? {
+    match open_state(config)? {
         None => line(format!("state     {} does not exist yet; serve starts empty", file.display())),
         Some(state) => {
             let services: Vec<_> = state

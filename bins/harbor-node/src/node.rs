@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harbor_registry::{Config as RegistryConfig, PublicAddress, Registry};
-use harbor_store::{RedbStore, Store, StoreError};
+use harbor_store::{RedbStore, Store};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -233,11 +233,14 @@ fn registry_config(config: &NodeConfig, api: SocketAddr) -> RegistryConfig {
 }
 
 /// Opens the state without a node, for `check`.
-pub(crate) fn open_state(path: &Path) -> Result<Option<harbor_types::Loaded>, StoreError> {
-    if !path.exists() {
+pub(crate) fn open_state(config: &NodeConfig) -> Result<Option<harbor_types::Loaded>, NodeError> {
+    let file = config.state_file();
+    // A directory that may not be entered, or is none, is not one without a state.
+    let unusable = |source| NodeError::StateDir { path: config.state_dir.clone(), source };
+    if !file.try_exists().map_err(unusable)? {
         return Ok(None);
     }
-    RedbStore::open_existing(path)?.load().map(Some)
+    Ok(Some(RedbStore::open_existing(&file)?.load()?))
 }
 
 #[cfg(test)]

@@ -21,7 +21,12 @@ pub(super) struct Folder {
 impl Folder {
     /// Opens the folder, making it (0700) if it is not there.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let named = || format!("make the folder {}", path.display());
+        let named = || {
+            format!(
+                "cannot make the folder {}; run it where you may write, or name another --state-dir",
+                path.display()
+            )
+        };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(named)?;
         // A folder that lies in a repository should not be committed with its token.
         let ignore = path.join(".gitignore");

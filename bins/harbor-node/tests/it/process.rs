@@ -94,6 +94,12 @@ async fn what_is_in_use_is_refused_with_69() {
     process.signal("INT");
     assert_eq!(process.ended().await.code(), Some(0));
 
+    for command in ["serve", "check"] {
+        let (code, out, said) = run(&[command, "--config", &config, "--state-dir", &config]);
+        assert_eq!(code, Some(69), "{command}: {out} {said}");
+        assert!(said.contains("cannot use the state directory"), "{command}: {said}");
+    }
+
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let (code, _, said) = run(&["serve", "--config", &config, "--api", &addr]);
