@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use harbor_store::StoreError;
 use harbor_types::{NameHint, Record};
 
 use crate::config::NodeConfig;
@@ -11,9 +12,11 @@ use crate::system;
 
 /// Writes what `serve` would do into `text`, a line each; warnings begin with `warning:`.
 ///
+/// A state that a running node has is not read, and no error: checking a configuration before a reload is what this is for.
+///
 /// # Errors
-/// What would keep the node from starting, as far as that shows without binding anything; also a running node that has the
-/// state. `text` then has what was found out before.
+/// What would keep the node from starting, as far as that shows without binding anything. `text` then has what was found
+/// out before.
 pub fn check(config: &NodeConfig, warnings: &[String], text: &mut String) -> Result<(), NodeError> {
     config.token.load()?;
     let ports: usize = config.port_range.iter().count();
@@ -42,7 +45,14 @@ pub fn check(config: &NodeConfig, warnings: &[String], text: &mut String) -> Res
         line(format!("warning:  {warning}"));
     }
     let file = config.state_file();
-    match open_state(config)? {
+    let state = match open_state(config) {
+        Err(NodeError::Store(StoreError::Locked { .. })) => {
+            line(format!("state     {} is in use by a running node; not read", file.display()));
+            return Ok(());
+        }
+        state => state?,
+    };
+    match state {
         None => line(format!("state     {} does not exist yet; serve starts empty", file.display())),
         Some(state) => {
             let services: Vec<_> = state

@@ -24,7 +24,7 @@ const EXIT_CODES: &str = "Exit codes: 0 stopped as asked · 1 runtime error · 2
 pub enum Command {
     /// Run the node until SIGTERM or SIGINT; a second signal stops it at once. SIGHUP reloads.
     Serve(Settings),
-    /// Say what `serve` would do, and what is wrong. Binds no port; while a node runs on the state, that is exit code 69.
+    /// Say what `serve` would do, and what is wrong. Binds no port; leaves the state of a running node alone.
     Check(Settings),
     #[allow(missing_docs, reason = "the help text stands at the arguments")]
     Dev(DevArgs),
