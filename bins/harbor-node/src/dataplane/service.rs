@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::threads::RelayThreads;
+use super::watcher::ServiceWatcher;
 use super::{Confirm, Setup, Watcher};
 
 /// After a cut, how long connections may take to notice it. They notice at once; this only bounds a defect.
@@ -74,9 +75,9 @@ pub(super) struct Relayed {
 
 impl Relayed {
     pub(super) fn new(order: &BindOrder, held: Held, setup: &Setup, budget: &Arc<Budget>) -> Self {
-        let watcher = &setup.watcher;
-        let pool = Pool::new(order.service, setup.tcp.clone(), watcher.clone());
-        let udp = Arc::new(UdpService::new(order.service, setup.udp.clone(), Arc::clone(budget), watcher.clone()));
+        let watcher = Arc::new(ServiceWatcher { watcher: Arc::clone(&setup.watcher), name: order.name.clone() });
+        let pool = Pool::new(order.service, setup.tcp.clone(), Arc::clone(&watcher) as _);
+        let udp = Arc::new(UdpService::new(order.service, setup.udp.clone(), Arc::clone(budget), watcher));
         Self {
             id: order.service,
             name: order.name.clone(),
@@ -85,7 +86,7 @@ impl Relayed {
             udp,
             snapshots: watch::Sender::new(BackendSnapshot::empty(Generation::default())),
             applied: Vec::new(),
-            watcher: watcher.clone(),
+            watcher: Arc::clone(&setup.watcher),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
             listeners: TaskTracker::new(),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use harbor_tcp::ConnectionRecord;
-use harbor_types::{Backend, Observed, ServiceId};
+use harbor_types::{Backend, Observed, ServiceId, ServiceName};
 use harbor_udp::SessionRecord;
 
 use crate::metrics::Metrics;
@@ -14,31 +14,38 @@ use crate::observations::Observations;
 /// Target of the closing records.
 const CLOSE: &str = "harbor::close";
 
-/// Hears from every relay.
+/// Where everything that the relays see goes.
 pub(crate) struct Watcher {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) observations: Arc<Observations>,
+}
+
+/// Hears from the relays of one service, whose name its records carry beside the id.
+pub(super) struct ServiceWatcher {
+    pub(super) watcher: Arc<Watcher>,
+    pub(super) name: ServiceName,
 }
 
 fn backend_text(backend: Option<&Backend>) -> String {
     backend.map_or_else(|| "-".into(), |backend| format!("{}@{}", backend.instance, backend.addr))
 }
 
-impl harbor_tcp::Observer for Watcher {
+impl harbor_tcp::Observer for ServiceWatcher {
     fn observed(&self, observed: Observed) {
-        self.observations.push(observed);
+        self.watcher.observations.push(observed);
     }
 
     fn opened(&self, _: ServiceId, _: SocketAddr) {
-        self.metrics.tcp_opened();
+        self.watcher.metrics.tcp_opened();
     }
 
     fn closed(&self, record: &ConnectionRecord) {
-        self.metrics.tcp_closed(record);
+        self.watcher.metrics.tcp_closed(record);
         tracing::info!(
             target: CLOSE,
             protocol = "tcp",
             service = %record.service,
+            name = %self.name,
             client = %record.client,
             backend = backend_text(record.backend.as_ref()),
             bytes_up = record.bytes_up,
@@ -52,21 +59,22 @@ impl harbor_tcp::Observer for Watcher {
     }
 }
 
-impl harbor_udp::Observer for Watcher {
+impl harbor_udp::Observer for ServiceWatcher {
     fn observed(&self, observed: Observed) {
-        self.observations.push(observed);
+        self.watcher.observations.push(observed);
     }
 
     fn opened(&self, _: ServiceId, _: SocketAddr) {
-        self.metrics.udp_opened();
+        self.watcher.metrics.udp_opened();
     }
 
     fn closed(&self, record: &SessionRecord) {
-        self.metrics.udp_closed(record.reason);
+        self.watcher.metrics.udp_closed(record.reason);
         tracing::info!(
             target: CLOSE,
             protocol = "udp",
             service = %record.service,
+            name = %self.name,
             client = %record.client,
             backend = backend_text(Some(&record.backend)),
             bytes_up = record.up.bytes,

@@ -195,7 +195,7 @@ async fn sigterm_lets_a_running_connection_finish_and_exits_0() {
     let record: serde_json::Value = serde_json::from_str(&record).unwrap();
     assert_eq!((&record["target"], &record["reason"]), (&"harbor::close".into(), &"finished".into()), "{record}");
     assert_eq!(record["bytes_down"], 9, "{record}");
-    assert_eq!(record["service"], service.id.to_string());
+    assert_eq!((&record["service"], &record["name"]), (&service.id.to_string().into(), &service.name.as_str().into()));
 }
 
 #[tokio::test]
