@@ -211,7 +211,8 @@ pub(crate) fn open_dir(config: &NodeConfig) -> Result<PathBuf, NodeError> {
     Ok(config.state_file())
 }
 
-fn make_dir(path: &Path) -> io::Result<()> {
+/// Makes a directory, and those above it, for the owner alone (0700); one that is there stays as it is.
+pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

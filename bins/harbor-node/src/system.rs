@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use harbor_types::{Port, PortRange, PortRanges};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 /// Where Linux keeps its ephemeral range.
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -34,10 +34,11 @@ pub fn own_ips() -> Vec<IpAddr> {
     found.filter_map(|interface| interface.address.and_then(of_sockets)).collect()
 }
 
-/// Whether SIGHUP is ignored, as `nohup` has it. To be asked before a handler is set.
+/// Whether this process ignores the signal, as `nohup` has it for SIGHUP. To be asked before a handler is set.
 #[must_use]
-pub fn ignores_hangup() -> bool {
-    std::fs::read_to_string(OWN_STATUS).is_ok_and(|status| ignored_signals(&status) & 1 == 1)
+pub fn ignores(signal: Signal) -> bool {
+    let bit = u32::try_from(signal.as_raw() - 1).ok().and_then(|shift| 1_u64.checked_shl(shift)).unwrap_or(0);
+    std::fs::read_to_string(OWN_STATUS).is_ok_and(|status| ignored_signals(&status) & bit != 0)
 }
 
 /// The mask of ignored signals in a process's status; signal 1, SIGHUP, is its lowest bit.

@@ -9,6 +9,9 @@ use harbor_types::{AppName, Port, PortRanges, ServiceName};
 
 use crate::config::LOWEST_PORT;
 
+/// Instances of one run, at most.
+pub(super) const MAX_INSTANCES: u16 = 64;
+
 /// Run a node here, order services, and start instances of an app behind them.
 ///
 /// Everything it keeps is in ./.harbor: run it again, and the services are there again, on the same ports.
@@ -22,7 +25,7 @@ pub struct DevArgs {
     #[arg(long = "service", value_name = "NAME", num_args = 1.., required = true)]
     pub services: Vec<ServiceName>,
     /// How many instances of the app to start
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_INSTANCES)))]
     pub instances: u16,
     /// Name of the app that the services are bound to
     #[arg(long, default_value = "dev")]

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::node::make_dir;
 use crate::{Token, clock};
 
 /// Bytes of randomness in a token.
@@ -27,7 +28,7 @@ impl Folder {
                 path.display()
             )
         };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(named)?;
+        make_dir(path).with_context(named)?;
         // A folder that lies in a repository should not be committed with its token.
         let ignore = path.join(".gitignore");
         if !ignore.exists() {

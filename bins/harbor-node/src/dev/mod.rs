@@ -54,8 +54,8 @@ pub async fn greet(vars: &BTreeMap<String, String>) -> anyhow::Result<()> {
 /// After that long, a stop says what it waits for.
 const SLOW_STOP: Duration = Duration::from_secs(1);
 
-/// Runs until SIGINT, SIGTERM or the end of the terminal, or until every instance has ended. Returns the exit code: 0 after a signal, else the
-/// first instance's code that was not 0.
+/// Runs until SIGINT, SIGTERM or the end of the terminal, or until every instance has ended. Returns the exit code: 0
+/// after a signal, else the first instance's code that was not 0.
 ///
 /// # Errors
 /// Whatever kept the node or its services from coming up, or ended the node.
@@ -101,7 +101,8 @@ pub async fn run(args: DevArgs, vars: &BTreeMap<String, String>) -> anyhow::Resu
 fn listen_to_signals(stop: CancellationToken, hurry: CancellationToken) -> std::io::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     // Under nohup it is ignored, and stays so.
-    let mut hangup = if system::ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+    let mut hangup =
+        if system::ignores(rustix::process::Signal::HUP) { None } else { Some(signal(SignalKind::hangup())?) };
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -288,7 +289,7 @@ async fn bind_to_app(handle: &Handle, service: ServiceId, args: &DevArgs) -> any
 
 /// Instances of an earlier run that was killed are gone; their numbers may be somebody else's now.
 async fn leave_nobody_behind(handle: &Handle, view: &ServiceView) -> anyhow::Result<()> {
-    let ours: BTreeSet<_> = (0..=u16::MAX).take(64).filter_map(instance::instance_id).collect();
+    let ours: BTreeSet<_> = (0..args::MAX_INSTANCES).filter_map(instance::instance_id).collect();
     for backend in view.backends.iter().filter(|backend| ours.contains(&backend.instance)) {
         let leave = Command::Deregister { service: view.id, instance: backend.instance.clone() };
         match handle.command(leave).await {

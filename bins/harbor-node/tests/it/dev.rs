@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use crate::dev_run::{Place, exists, ignored};
+use harbor_node::system::ignores;
+use rustix::process::Signal;
 
-const SIGHUP: u32 = 1;
-const SIGINT: u32 = 2;
+use crate::dev_run::{Place, exists};
 
 /// What a plain TCP client that says nothing hears first.
 fn greeting(addr: SocketAddr) -> String {
@@ -119,7 +119,7 @@ fn an_interrupt_right_after_the_start_ends_it_cleanly() {
         }
         if round == 0 {
             // Even before the program has come to install its handlers, SIGINT ends it: by the signal itself then.
-            run.signal(if ignored(SIGINT) { "-TERM" } else { "-INT" });
+            run.signal(if ignores(Signal::INT) { "-TERM" } else { "-INT" });
             let status = run.wait();
             assert!(status.code().is_none_or(|code| code == 0), "{status}");
             continue;
@@ -227,7 +227,7 @@ fn becomes_free(port: u16) {
 
 #[test]
 fn a_closed_terminal_ends_the_run_and_whatever_an_instance_started() {
-    if ignored(SIGHUP) {
+    if ignores(Signal::HUP) {
         eprintln!("skipped: SIGHUP is ignored here, as under nohup, and a run keeps to that");
         return;
     }

@@ -159,10 +159,3 @@ pub(crate) fn output(command: &mut Command) -> String {
 pub(crate) fn exists(folder: &Path, path: &str) -> bool {
     folder.join(path).exists()
 }
-
-/// Whether this process was started with the signal ignored, as `nohup` and a shell's `&` do; what it starts inherits that.
-pub(crate) fn ignored(signal: u32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
-    u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 1
-}
